@@ -78,6 +78,7 @@ $(TSC): $(INSTALLED)
 
 check: $(INSTALLED) docs $(TSC)
 	$(BIN)/ruff check
+	$(BIN)/ruff check --preview --select PLW1514 cytoseg apps
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict cytoseg
 	$(BIN)/typos

@@ -73,7 +73,7 @@ def _write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], sta
         data = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in named.items()})
         hashes[group] = hashlib.sha256(data).hexdigest()
         (folder / f"{group}.safetensors").write_bytes(data)
-    (folder / STATE).write_text(json.dumps({"format": FORMAT, "sha256": hashes, **state}, indent=1))
+    (folder / STATE).write_text(json.dumps({"format": FORMAT, "sha256": hashes, **state}, indent=1), encoding="utf-8")
 
 
 def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> dict[str, Any]:

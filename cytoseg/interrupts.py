@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-ENDING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
-"""Signals sent by systemd, Docker, Slurm and a closed terminal."""
+if os.name == "nt":  # elsewhere the import of psutil would only cost time
+    from cytoseg.process_table import exists
+
+ENDING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if name in signal.Signals.__members__)
+"""Signals sent by systemd, Docker, Slurm and a closed terminal; SIGBREAK cancels a job on Windows."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C and after these signals."""
 PARENT = "CYTOSEG_PARENT"
@@ -176,11 +179,16 @@ def asked_to_end_with(parent: int) -> None:
 
 def _at_end_of(parent: int, do: Callable[[], None]) -> None:
     def watch() -> None:
-        while os.getppid() == parent:
+        while _is_parent(parent):
             time.sleep(_LOOK_S)
         do()
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _is_parent(pid: int) -> bool:
+    """Return whether the parent with this pid is alive; Windows keeps its pid when it has ended."""
+    return os.getppid() == pid and (os.name != "nt" or exists(pid))
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

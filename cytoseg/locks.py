@@ -45,7 +45,8 @@ def locked(path: Path, *, wait_s: float, error: type[CytosegError]) -> Iterator[
         raise error(f"{path}: {_holder(lock)} is writing it. Wait until it ends, or stop it.") from None
     try:
         with contextlib.suppress(OSError):  # a lock without a holder's name still locks
-            lock.write_text(f"{_command()} (process {os.getpid()} on {socket.gethostname()}, since {_now()} UTC)\n")
+            who = f"{_command()} (process {os.getpid()} on {socket.gethostname()}, since {_now()} UTC)\n"
+            lock.write_text(who, encoding="utf-8")
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -61,6 +62,24 @@ def claim(descriptor: int) -> None:
     if fcntl is not None:
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def claimed_folder(folder: Path) -> Iterator[None]:
+    """Claim a folder during the block; does nothing on Windows, where folders cannot be opened.
+
+    Raises:
+        OSError: If it does not exist.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        claim(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def is_claimed(path: Path) -> bool:

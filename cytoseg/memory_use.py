@@ -66,7 +66,7 @@ def available_bytes() -> int | None:
 def _forget() -> bool:
     """Reset the kernel's high-water mark to the current use; False if it has none."""
     try:
-        (_SELF / "clear_refs").write_text("5")
+        (_SELF / "clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return False
     return True
@@ -80,14 +80,14 @@ def _kilobytes(path: Path, field: str) -> int | None:
 
 def _number_in(path: Path) -> int | None:
     try:
-        return int(path.read_text())
+        return int(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
 def _number_behind(path: Path, field: str) -> int | None:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) for line in lines if line.startswith(field)), None)

@@ -11,6 +11,9 @@ from pathlib import Path
 from cytoseg.errors import CytosegError
 from cytoseg.records import RecordFile
 
+if os.name == "nt":  # elsewhere the import of psutil would only cost time
+    from cytoseg.process_table import exists
+
 _PREFIX = ".running-"
 _MOST_BYTES = 10_000
 RUNNING, KILLED = "running", "killed"
@@ -99,6 +102,8 @@ def _is_alive(path: Path) -> bool:
 
 def is_process(number: int) -> bool:
     """Return whether a process of this number lives on this machine."""
+    if os.name == "nt":
+        return exists(number)
     try:
         os.kill(number, 0)
     except (ProcessLookupError, OverflowError):

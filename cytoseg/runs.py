@@ -172,14 +172,14 @@ class MetricsLog:
         kept = [] if keep_until is None else [r for r in read_metrics(path) if r.get(count, 0) <= keep_until]
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._path = path
-        self._file: TextIO = path.open("a")
+        self._file: TextIO = path.open("a", encoding="utf-8")
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one row; create the file if it was removed."""
         if not self._path.exists():
             self._file.close()
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("a")
+            self._file = self._path.open("a", encoding="utf-8")
         self._file.write(json.dumps(dict(row)) + "\n")
         self._file.flush()
 

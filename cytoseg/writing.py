@@ -13,7 +13,7 @@ from typing import Any
 
 from cytoseg.errors import CytosegError
 from cytoseg.json_text import load_json
-from cytoseg.locks import claim, is_claimed, locked
+from cytoseg.locks import claim, claimed_folder, is_claimed, locked
 
 PATIENCE_S = 3.0
 """Seconds to wait for another process before giving up: children of a killed one end within seconds."""
@@ -75,13 +75,8 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
         if is_temporary(leftover.name, of=path.name, mark=".") and not is_claimed(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as name:
-        descriptor = os.open(name, os.O_RDONLY)
-        try:
-            claim(descriptor)
-            yield Path(name)
-        finally:
-            os.close(descriptor)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as name, claimed_folder(Path(name)):
+        yield Path(name)
 
 
 @contextlib.contextmanager

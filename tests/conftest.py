@@ -55,7 +55,9 @@ def bf16_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs a GPU where there is none: accelerate would take the CPU and say nothing."""
+    """Skip what the machine lacks: POSIX, or a GPU, without which accelerate would use the CPU silently."""
+    if item.get_closest_marker("posix") and os.name != "posix":
+        pytest.skip("needs POSIX: forks, pipes, links, signals or permissions")
     if item.get_closest_marker("gpu") and not importlib.import_module("torch").cuda.is_available():
         pytest.skip("no CUDA device")
 

@@ -105,6 +105,7 @@ def test_checkpoints_are_found_by_number_newest_first(tmp_path: Path) -> None:
     assert find_checkpoints(tmp_path / "missing") == []
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("group", ["../model", "/etc/model", "a/model", "link"])
 def test_weights_outside_the_folder_are_not_opened(tmp_path: Path, group: str) -> None:
     folder = _saved(tmp_path / "c")

@@ -180,6 +180,7 @@ def _own_signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.mark.posix
 @pytest.mark.usefixtures("_own_signals")
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(130)])
 def test_an_interrupt_is_the_last_signal_that_is_heard(end: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,13 @@ import json
 import os
 import platform
 import random
-import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cytoseg.checkpoints import load_state
@@ -27,6 +28,9 @@ from cytoseg.predict.summary import summary_of
 from cytoseg.recipe.file import load_recipe
 from cytoseg.running import running_in
 from cytoseg.runs import read_metrics
+
+if sys.platform != "win32":
+    import resource
 
 ROUNDS = int(os.environ.get("CYTOSEG_FUZZ", "25"))
 ODD: list[Any] = [
@@ -205,5 +209,7 @@ def within_limits() -> Iterator[None]:
 
 
 def _peak_mb() -> float:
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset) / 1024**2
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1024 if platform.system() == "Linux" else peak / 1024**2

@@ -94,6 +94,7 @@ def test_a_limit_that_is_none_is_refused(value: str, monkeypatch: pytest.MonkeyP
         parse_json(b" " * 20_000, name="a")
 
 
+@pytest.mark.posix
 def test_a_pipe_or_a_folder_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
     for path in (tmp_path / "a.json", tmp_path):

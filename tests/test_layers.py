@@ -23,7 +23,7 @@ WORDS = {
     "memory_use",
     "shipped",
 }
-WORDS |= {"writing", "locks", "leftovers", "interrupts"}
+WORDS |= {"writing", "locks", "leftovers", "interrupts", "process_table"}
 WORDS |= {"csv_table", "patterns", "records", "caches"}
 WORDS |= {"quoting", "limits", "json_text", "yaml_text", "terminal", "duration_text", "time_left", "settings"}
 ORDER = (

@@ -137,6 +137,7 @@ def test_a_released_lock_is_removed_and_a_held_one_stays(content: str, tmp_path:
         assert [path.name for path in tmp_path.iterdir()] == [".run.json.lock"]
 
 
+@pytest.mark.posix
 def test_links_stay_and_what_they_lead_to(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -8,7 +8,7 @@ import pytest
 
 from cytoseg import locks
 from cytoseg.errors import LabelError
-from cytoseg.locks import claim, is_claimed, locked
+from cytoseg.locks import claim, claimed_folder, is_claimed, locked
 
 
 def _take(path: Path) -> None:
@@ -96,6 +96,7 @@ def test_a_claim_holds_until_the_file_is_closed(tmp_path: Path) -> None:
         claim(10**6)  # not open: nothing happens
 
 
+@pytest.mark.posix
 def test_a_folder_can_be_claimed_and_what_cannot_be_opened_counts_as_claimed(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     claim(descriptor)
@@ -114,3 +115,15 @@ def test_where_the_system_has_no_locks_everything_counts_as_claimed(
     with (tmp_path / "a").open("wb") as file:
         claim(file.fileno())
     assert is_claimed(tmp_path / "a")
+
+
+def test_where_folders_cannot_be_opened_none_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with claimed_folder(tmp_path):
+        assert is_claimed(tmp_path)
+    assert not is_claimed(tmp_path)
+    with pytest.raises(FileNotFoundError), claimed_folder(tmp_path / "missing"):
+        pass
+    monkeypatch.setattr(locks, "fcntl", None)
+    monkeypatch.setattr(os, "open", lambda *_given: pytest.fail("Windows refuses this"))
+    with claimed_folder(tmp_path):
+        pass

@@ -49,6 +49,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(
         read_torch_file(path, again="")
 
 
+@pytest.mark.posix
 def test_what_is_no_file_or_no_weights_is_refused(path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.pt: there is no such file\. Again\."):
         read_torch_file(path, again="Again.")

@@ -284,6 +284,7 @@ def test_two_processes_do_not_replace_one_folder_at_once(tmp_path: Path) -> None
         pass
 
 
+@pytest.mark.posix
 def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
     elsewhere, link = tmp_path / "disk" / "labels", tmp_path / "run" / "labels"
     elsewhere.mkdir(parents=True)
@@ -301,6 +302,7 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
     assert [path.name for path in link.iterdir()] == ["slide"]
 
 
+@pytest.mark.posix
 def test_a_link_to_a_file_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real.yaml").write_text("old")
     (tmp_path / "link.yaml").symlink_to(tmp_path / "real.yaml")
@@ -346,6 +348,7 @@ def test_a_removed_folder_goes_under_another_name_first(tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.posix
 def test_a_link_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there")

@@ -4,16 +4,21 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from cytoseg.process_table import start_time
 
 _STAT, _STARTED = 0, 19
 """Fields of state and start time in /proc/PID/stat, counted after the name in brackets."""
 _ENDED = ("Z", "X")
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _CAN_BLOCK = hasattr(signal, "pthread_sigmask")
+_OWN_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+"""On Windows a process group takes the place of a session; the process still ends with its console window."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,15 @@ class Process:
         return bool(self.birth) and birth_of(self.pid) == self.birth
 
     def interrupt(self) -> bool:
-        """Send SIGINT to the process group, like Ctrl-C in a terminal; return whether it existed."""
+        """Send SIGINT, on Windows SIGBREAK, to the process group, like Ctrl-C; return whether the process existed."""
         if not self.is_alive():
             return False
         try:
-            os.killpg(self.pid, signal.SIGINT)
-        except (ProcessLookupError, PermissionError):
+            if sys.platform == "win32":
+                os.kill(self.pid, signal.CTRL_BREAK_EVENT)
+            else:
+                os.killpg(self.pid, signal.SIGINT)
+        except OSError:
             return False
         return True
 
@@ -54,7 +62,14 @@ def start_apart(command: Sequence[str], *, folder: Path, surroundings: Mapping[s
     nothing = subprocess.DEVNULL
     with _interrupts_blocked():
         started = subprocess.Popen(
-            command, cwd=folder, env=surroundings, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+            command,
+            cwd=folder,
+            env=surroundings,
+            stdin=nothing,
+            stdout=nothing,
+            stderr=nothing,
+            start_new_session=True,
+            creationflags=_OWN_GROUP,
         )
     # The parent must wait for it, or it remains a zombie as long as the parent lives.
     threading.Thread(target=started.wait, name=f"end of {started.pid}", daemon=True).start()
@@ -84,16 +99,9 @@ def birth_of(pid: int) -> str | None:
         return None
     stat = Path(f"/proc/{pid}/stat")
     if not Path("/proc/self/stat").exists():
-        return _birth_by_ps(pid)
+        return start_time(pid)
     try:
         fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
     return None if fields[_STAT] in _ENDED else fields[_STARTED]
-
-
-def _birth_by_ps(pid: int) -> str | None:
-    """Ask ``ps`` on systems without /proc."""
-    asked = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
-    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
-    return None if not told or told[0].startswith(_ENDED) else " ".join(told[1:])

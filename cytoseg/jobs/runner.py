@@ -56,12 +56,14 @@ class _Cancel:
     command: "subprocess.Popen[str] | None" = field(default=None, repr=False)
 
     def listen(self) -> None:
-        """Handle SIGINT, and treat SIGTERM and SIGHUP the same.
+        """Handle SIGINT and SIGTERM, and on Windows SIGBREAK.
 
         A signal handled here reaches the command with its default action, even if it was ignored before.
         """
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGTERM, self._on_signal)
+        if sys.platform == "win32":
+            signal.signal(signal.SIGBREAK, self._on_signal)
         receive_interrupts()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

@@ -12,6 +12,7 @@ from cytoseg.jobs.job_commands import command_of
 from cytoseg.jobs.job_database import JobPlace
 from cytoseg.jobs.job_table import add_job, job_of, log_path
 from cytoseg.jobs.processes import Process, start_apart
+from cytoseg.process_table import command_line
 
 RUNNER = "cytoseg.jobs.runner"
 _SECRETS = "CYTOSEG_REVIEW_"
@@ -84,9 +85,5 @@ def _surroundings(found: Mapping[str, str]) -> dict[str, str]:
 
 def _is_runner(pid: int, run: Path, number: int) -> bool:
     """Return whether a process is the runner of a job: a foreign table could name any process of this user."""
-    place = Path(f"/proc/{pid}/cmdline")
-    try:
-        words = place.read_bytes().decode("utf-8", "surrogateescape").split("\0")
-    except OSError:
-        return not Path("/proc/self").exists()  # cannot be determined there
+    words = command_line(pid)
     return RUNNER in words and words[words.index(RUNNER) + 1 :][:2] == [str(run), str(number)]

@@ -60,7 +60,7 @@ class MapSpool:
     @property
     def rows(self) -> int:
         """Number of finished rows from the top, safely on disk."""
-        return int(self._rows.read_text()) if self._rows.exists() else 0
+        return int(self._rows.read_text(encoding="utf-8")) if self._rows.exists() else 0
 
     def write(self, band: MapBand, *, x: int, y: int) -> None:
         """Write a part of the maps.

@@ -174,7 +174,7 @@ class TiffSlide(Reader):
         self._pages, self._ycbcr = [pages[i] for i in kept], [ycbcr[i] for i in kept]
         _refuse_empty(self._pages, self.path)
         self.levels: Sequence[Level] = _levels(self._pages)
-        # Read with pread only: no shared file position, so threads and forked workers do not disturb each other.
+        # TileTable does not depend on the file position, so threads and forked workers do not disturb each other.
         self._file = self.path.open("rb", buffering=0)
 
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cytoseg.slides.declared_size import refuse_bomb, refuse_large_tiles
 from cytoseg.slides.parser_errors import DAMAGE
 
 _TILE_TAGS = (273, 279, 324, 325)  # offsets and lengths of tiles or strips
+_POSITION = threading.Lock()
 
 
 class TileTable:
@@ -66,7 +68,7 @@ class TileTable:
                 return None
             tile = f"tile {index} at x {x}, y {y}"
             try:
-                data = os.pread(descriptor, count, offset)
+                data = _read_at(descriptor, count, offset)
             except DAMAGE as error:
                 # An OSError would be mistaken for one of the output disk.
                 raise SlideError(
@@ -81,6 +83,15 @@ class TileTable:
                 message = f"{self._path.name}: {tile} is damaged ({error}). Copy the file again."
                 raise SlideError(message) from error
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+
+
+def _read_at(descriptor: int, count: int, offset: int) -> bytes:
+    """Read without a shared file position, or one thread at a time on Windows, which has no ``pread``."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, offset)
+    with _POSITION:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, count)
 
 
 def _forget_tiles(page: Any) -> None:

@@ -139,12 +139,14 @@ def test_the_watch_sees_who_looks_outside(tmp_path: Path) -> None:
     assert (tmp_path / "watched").read_text().startswith("socket.getaddrinfo ")
 
 
+@pytest.mark.posix
 def test_the_start_prints_the_link_and_no_other_address(served: Served) -> None:
     assert f"Review: http://127.0.0.1:{served.port}/?token={served.token}" in served.said
     assert "URL:" not in served.said
     assert len(served.token) == 32
 
 
+@pytest.mark.posix
 def test_with_the_cookie_everything_is_there(served: Served) -> None:
     assert served.ask("/")[0] == 200
     assert served.ask("/slides?run=sighted")[0] == 200
@@ -154,6 +156,7 @@ def test_with_the_cookie_everything_is_there(served: Served) -> None:
     assert served.ask("/_stcore/health", cookie=False) == (200, b"ok")
 
 
+@pytest.mark.posix
 def test_uploads_are_not_accepted(served: Served) -> None:
     """Streamlit itself would answer 204 or 400 to the first, and say in its headers what it accepts to the last."""
     for method in ("PUT", "POST", "DELETE", "OPTIONS"):
@@ -161,6 +164,7 @@ def test_uploads_are_not_accepted(served: Served) -> None:
         assert (status, b"accepts no uploads" in said) == (403, True)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     "path",
     [
@@ -194,6 +198,7 @@ def test_without_the_token_every_route_is_shut(served: Served, path: str) -> Non
     assert served.ask(f"{path}?token=wrong", cookie=False)[0] == 403
 
 
+@pytest.mark.posix
 def test_foreign_pages_are_turned_away_at_once_however_many(served: Served) -> None:
     """Each of them took Streamlit two seconds, in which it answered no request."""
     statuses: list[int] = []
@@ -212,6 +217,7 @@ def test_foreign_pages_are_turned_away_at_once_however_many(served: Served) -> N
     assert time.monotonic() - begin < 5
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "localhost:9999", "203.0.113.7:{port}", ""])
 def test_other_names_are_refused(served: Served, host: str) -> None:
     named = host.format(port=served.port)
@@ -220,6 +226,7 @@ def test_other_names_are_refused(served: Served, host: str) -> None:
     assert served.upgrade(Host=named, Origin=f"http://{named}") == 403
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     "path",
     [
@@ -246,6 +253,7 @@ def test_no_path_leads_out(served: Served, path: str) -> None:
     assert b"name: sighted" not in body
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("size", [10_000, 200_000])
 def test_oversized_headers_are_no_harm(served: Served, size: int) -> None:
     # The server may hang up while a header is still being sent that is too long for it.
@@ -257,6 +265,7 @@ def test_oversized_headers_are_no_harm(served: Served, size: int) -> None:
     assert served.ask("/_stcore/health")[0] == 200
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("sent", [b"\0\0\0\0", b"GET\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])
 def test_what_is_no_request_gets_no_page(served: Served, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", served.port), 5) as connection:
@@ -266,6 +275,7 @@ def test_what_is_no_request_gets_no_page(served: Served, sent: bytes) -> None:
     assert answer == b"" or answer.split()[1] == b"400"
 
 
+@pytest.mark.posix
 def test_many_clients_are_served_at_once(served: Served) -> None:
     statuses: list[int] = []
     threads = [

@@ -199,6 +199,7 @@ def _deep(_: bytes) -> bytes:
     return b'{"format": 1, "crops": ' + 100_000 * b"["
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("pipes", [False, True], ids=["deep", "pipes"])
 def test_a_run_of_which_nothing_can_be_read_ends_no_page_in_an_exception(
     review: Review, whole_run: Path, tmp_path: Path, pipes: bool

@@ -77,6 +77,7 @@ def test_nothing_else_is_sent(get: Get, rest: str) -> None:
     assert (status, body) == (404, b"There is no such file.")
 
 
+@pytest.mark.posix
 def test_a_link_that_leads_out_of_the_run_is_not_followed(get: Get, sighted: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.csv").write_text("secret")
     (sighted / "predictions" / "board" / "cells.csv").symlink_to(tmp_path / "secret.csv")

@@ -93,6 +93,7 @@ def test_damage_is_one_line(get: Get, prediction: Path, name: str, text: str) ->
     assert get(f"sighted/board?{VIEW}") == (404, b"The outlines cannot be shown.")
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("name", ["objects.geojson", "cells.csv"])
 def test_a_link_is_not_followed(get: Get, prediction: Path, tmp_path: Path, name: str) -> None:
     shutil.move(prediction / name, tmp_path / "elsewhere")

@@ -382,6 +382,7 @@ def test_an_evaluation_without_crops_or_methods(review: Review, made_run: Path) 
     assert "holds no method" in _texts(review("iou"))
 
 
+@pytest.mark.posix
 @pytest.mark.usefixtures("made_run")
 def test_a_recipe_that_is_a_pipe_or_huge_does_not_stop_the_page(review: Review, bare_run: Path) -> None:
     recipe = bare_run / "recipe.yaml"

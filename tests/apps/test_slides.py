@@ -166,6 +166,7 @@ def test_a_slide_that_never_answers_is_given_up(
     back.set()
 
 
+@pytest.mark.posix
 def test_a_link_out_of_the_folders_is_counted(page: Callable[[], AppTest], tmp_path: Path) -> None:
     shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "secret.ome.tif")
     (tmp_path / "slides" / "link.ome.tif").symlink_to(tmp_path / "secret.ome.tif")

@@ -160,6 +160,7 @@ def test_only_getting_is_possible(tiles: ModuleType) -> None:
     assert all(route.methods == {"GET", "HEAD"} for route in tiles.ROUTES)
 
 
+@pytest.mark.posix
 def test_a_link_out_of_the_folders_is_not_served(get: Get, run: Path, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "secret.ome.tif")
     (tmp_path / "slides" / "link.ome.tif").symlink_to(tmp_path / "secret.ome.tif")
@@ -169,6 +170,7 @@ def test_a_link_out_of_the_folders_is_not_served(get: Get, run: Path, tmp_path: 
     assert get("/tiles/sighted/slide/link/0/0_0.jpg")[0] == 200
 
 
+@pytest.mark.posix
 def test_a_slide_is_not_served_once_a_link_stands_in_its_place(
     get: Get, run: Path, tmp_path: Path, tiles: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +255,7 @@ def test_a_slide_that_never_answers_holds_up_no_other(
         assert time.monotonic() < end, "it never came back"
 
 
+@pytest.mark.posix
 def test_a_pipe_in_the_place_of_a_slide_is_refused_at_once(
     get: Get, tmp_path: Path, tiles: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +268,7 @@ def test_a_pipe_in_the_place_of_a_slide_is_refused_at_once(
     assert time.monotonic() - begin < 1
 
 
+@pytest.mark.posix  # Windows refuses the question mark
 def test_a_name_with_odd_characters_has_an_address(tiles: ModuleType, get: Get, run: Path, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "slides" / "é #1 100%?.ome.tif")
     address = tiles.address(run, "é #1 100%?", "slide")

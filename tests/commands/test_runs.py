@@ -38,6 +38,7 @@ def table(output: str) -> list[list[str]]:
     return [cells(line) for line in output.splitlines() if line.startswith(("│", "┃"))]
 
 
+@pytest.mark.posix
 def test_runs_are_listed_with_what_is_known(cytoseg: CytosegCommand) -> None:
     write(Path("runs/old/run.json"), record("failed", "finished"), at=NOON)
     rows = [{"crops_seen": 16, "loss": 0.5}, {"crops_seen": 24_000, "loss": 0.04168, "rate": 0.1}]

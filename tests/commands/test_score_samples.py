@@ -150,6 +150,7 @@ def test_a_sample_of_another_size_is_not_decoded(tmp_path: Path, side_px: int, s
         read_sample(path, 32)
 
 
+@pytest.mark.posix
 def test_a_pipe_in_place_of_a_sample_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "sample_00000.png")
     with pytest.raises(CytosegError, match="damaged"):

@@ -1,4 +1,3 @@
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +40,7 @@ def run(make_settings: Callable[..., TrainSettings], random_crops: Callable[...,
 
         def on_step(report: StepReport) -> None:
             if report.crops_seen == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
 
         crops_from = lambda first: random_crops(first, settings.crops)  # noqa: E731 - an argument with a name
         return train(folder, plan, crops_from, device=CPU, go_on=True, watch=Watch(on_step))

@@ -1,7 +1,6 @@
 """Training of a network that is conditioned on class maps."""
 
 import dataclasses
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +56,7 @@ def train_maps(make_settings: Callable[..., TrainSettings], random_crops: Callab
 def _interrupt_at(crops_seen: int) -> Callable[[StepReport], None]:
     def on_step(report: StepReport) -> None:
         if report.crops_seen == crops_seen:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     return on_step
 

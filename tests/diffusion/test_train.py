@@ -1,6 +1,5 @@
 import dataclasses
 import errno
-import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -61,7 +60,7 @@ def whole(train_tiny: Train, tmp_path_factory: pytest.TempPathFactory) -> Whole:
 def _interrupt_at(crops_seen: int) -> Callable[[StepReport], None]:
     def on_step(report: StepReport) -> None:
         if report.crops_seen == crops_seen:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     return on_step
 

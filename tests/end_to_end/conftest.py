@@ -158,7 +158,7 @@ def start(home: Path, hears_ctrl_c: None) -> Iterator[Callable[..., "subprocess.
 def fork(home: Path) -> Iterator[Callable[..., Forked]]:
     """Start a command in a fork of this process, in the working folder."""
     if not hasattr(os, "fork"):
-        pytest.skip("commands are run in forks")
+        pytest.skip("needs POSIX: commands are run in forks")
     started: list[Forked] = []
 
     def begin(*arguments: str, **environment: str) -> Forked:

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typer.testing import Result
 
 from cytoseg.geometry import Region, Size
 from cytoseg.maps.map_spool import IDS, UNCERTAINTY, MapSpool
+from cytoseg.slides import tile_table
 from cytoseg.slides.open import open_slide
 from tests.end_to_end.conftest import run_command
 
@@ -187,7 +187,7 @@ def test_a_disk_that_fails_for_a_while_leaves_no_mark_on_the_result(
     cytoseg: Command, write: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fails while tissue is sought: what was finished before stays, and nothing is computed without the mask."""
-    at, line, pread = write(1, level=0, tile=6), ("predict", "tiny.yaml", "slide.tif", "--out"), os.pread
+    at, line, read_at = write(1, level=0, tile=6), ("predict", "tiny.yaml", "slide.tif", "--out"), tile_table._read_at
     assert cytoseg(*line, "good").exit_code == 0
     assert json.loads(Path("good/slide/summary.json").read_text())["glass_tiles"] == 8
 
@@ -198,7 +198,7 @@ def test_a_disk_that_fails_for_a_while_leaves_no_mark_on_the_result(
             asked.append(offset)
             if offset >= at and len(asked) > after:
                 raise OSError(errno.EIO, "Input/output error")
-            return pread(descriptor, count, offset)
+            return read_at(descriptor, count, offset)
 
         return give
 
@@ -208,7 +208,7 @@ def test_a_disk_that_fails_for_a_while_leaves_no_mark_on_the_result(
         (0, "Check its disk, or copy the file again."),
     ):
         with monkeypatch.context() as patched:
-            patched.setattr("cytoseg.slides.tile_table.os.pread", failing(after))
+            patched.setattr("cytoseg.slides.tile_table._read_at", failing(after))
             result = cytoseg(*line, "bad")
         assert result.exit_code == 2
         assert "tile 6 at x 0, y 192 cannot be read ([Errno 5] Input/output error)" in result.stderr

@@ -37,7 +37,7 @@ from cytoseg.workflows import drawn_samples
 from cytoseg.workflows.preview_provenance import SHOWN
 from tests.end_to_end.conftest import cut_part
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are run in forks")
+pytestmark = pytest.mark.posix
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.copytree", "shutil.copyfile")
 KILLS = int(os.environ.get("CYTOSEG_KILLS", "30"))
 SIGNALS = tuple(getattr(signal, name, None) for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"))
@@ -210,8 +210,8 @@ def _is_change(event: str, arguments: tuple[Any, ...]) -> bool:
     return event in CHANGES
 
 
-def _run_and_kill(command: Callable[[], Result], at: int, by: int = signal.SIGKILL) -> tuple[int, int]:
-    """Run a command in a fork and send it a signal before its change number ``at``.
+def _run_and_kill(command: Callable[[], Result], at: int, by: int | None = None) -> tuple[int, int]:
+    """Run a command in a fork and send it a signal, SIGKILL by default, before its change number ``at``.
 
     Gives its exit status, negative after a kill, and how many changes it came to.
     """
@@ -227,7 +227,7 @@ def _run_and_kill(command: Callable[[], Result], at: int, by: int = signal.SIGKI
             if _is_change(event, arguments):
                 count += 1
                 if count == at:
-                    os.kill(os.getpid(), by)
+                    os.kill(os.getpid(), signal.SIGKILL if by is None else by)
 
         sys.addaudithook(watch)
         try:

@@ -179,6 +179,7 @@ def wait_for(is_time: Callable[[], bool], process: "subprocess.Popen[str]") -> N
         time.sleep(0.01)
 
 
+@pytest.mark.posix
 @pytest.mark.slow  # six starts of the program
 def test_a_killed_prediction_goes_on_and_ends_in_the_same_bytes(
     home: Path, cytoseg: Cytoseg, start: Callable[..., "subprocess.Popen[str]"]
@@ -232,6 +233,7 @@ def test_ray_gives_the_same_maps(home: Path, cytoseg: Cytoseg) -> None:
         assert maps(home / "ray" / name) == maps(home / "one" / name)
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_ray_goes_on_where_a_worker_was_killed(
     home: Path, cytoseg: Cytoseg, start: Callable[..., "subprocess.Popen[str]"]

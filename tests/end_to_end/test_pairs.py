@@ -17,7 +17,7 @@ from cytoseg.evaluation.run_folder import read_provenance
 from cytoseg.interpreter.bundle import bundle_hashes
 from cytoseg.labels.index import load_index
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are run in forks")
+pytestmark = pytest.mark.posix
 RUN = Path("runs", "tiny")
 LINES = {
     "import": "label-import made/labelled --recipe tiny.yaml",

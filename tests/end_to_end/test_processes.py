@@ -109,6 +109,7 @@ def test_launchers_start_two_processes_that_come_to_the_same_weights_as_one(
     same_as_alone(home, cytoseg)
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_a_lost_process_ends_the_training_with_a_checkpoint(home: Path, start_two: Start) -> None:
     process = start_two("train-ddpm", "tiny.yaml", "folder=two", "training.crops=80000")
@@ -122,6 +123,7 @@ def test_a_lost_process_ends_the_training_with_a_checkpoint(home: Path, start_tw
     assert f"checkpoint-{seen:09d}. Start again with --resume." in output
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_ctrl_c_ends_both_processes_with_one_checkpoint(home: Path, start_two: Start) -> None:
     process = start_two("train-ddpm", "tiny.yaml", "folder=two", "training.crops=80000")
@@ -134,6 +136,7 @@ def test_ctrl_c_ends_both_processes_with_one_checkpoint(home: Path, start_two: S
     assert weights(home / "two", int(rows(home / "two")[-1]["crops_seen"]), "optimiser")
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", ["launcher", "torchrun"])
 def test_processes_save_and_end_when_what_started_them_is_killed(killed: str, home: Path, start_two: Start) -> None:

@@ -10,6 +10,7 @@ from tests.benchmarks.queue_gain import ARMS, MORE, START, close_loop, prepare
 from tests.end_to_end.conftest import SOURCES, Command
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 @pytest.mark.data
 def test_the_crops_that_the_queue_chooses_make_the_model_better(

@@ -37,6 +37,7 @@ def test_scores_become_rows_in_one_order(tmp_path: Path) -> None:
     assert "Features: filters (0123456789ab), standardised by the real crops." in found.sentence()
 
 
+@pytest.mark.posix
 def test_without_scores_there_are_none(tmp_path: Path) -> None:
     assert read_sample_scores(tmp_path) is None
     leave_scores(tmp_path / "other")

@@ -42,6 +42,7 @@ def test_a_row_that_is_not_there_is_refused(on_disk: DiskRows) -> None:
         on_disk[torch.tensor([0, 7])]
 
 
+@pytest.mark.posix
 def test_the_file_has_no_name_and_goes_with_the_object(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
     found = DiskRows(tmp_path, 100, 5)

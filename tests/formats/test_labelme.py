@@ -381,6 +381,7 @@ def test_of_a_path_that_leads_out_the_name_is_looked_for_beside_the_file(
     assert np.all(read_well(path).picture == 5)
 
 
+@pytest.mark.posix
 def test_a_link_that_leads_out_is_refused(tmp_path: Path, write_labelme: Write, write_picture: Write) -> None:
     write_picture(tmp_path / "secret.png")
     path = write_labelme(tmp_path / "in", "a", imagePath="link.png")

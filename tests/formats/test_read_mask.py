@@ -213,6 +213,7 @@ def test_fractions_in_several_channels_are_refused(tmp_path: Path) -> None:
         read_mask(tmp_path / "a.tif", name="m")
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(("name", "says"), [("a.png", "m: is a named pipe,"), ("a.npy", "it is a named pipe")])
 def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str, says: str) -> None:
     os.mkfifo(tmp_path / name)

@@ -71,6 +71,7 @@ def test_an_endless_view_is_no_table(run: Path) -> None:
     assert jobs_of(JobPlace(run)) == []
 
 
+@pytest.mark.posix
 def test_a_pipe_a_folder_or_a_link_is_refused(run: Path, tmp_path: Path) -> None:
     os.mkfifo(run / FILE)
     assert "jobs.sqlite: cannot be read (a link, or not a file)" in _refusal(run)
@@ -84,6 +85,7 @@ def test_a_pipe_a_folder_or_a_link_is_refused(run: Path, tmp_path: Path) -> None
     assert "jobs.sqlite: cannot be read (a link, or not a file)" in _refusal(run)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("part", ["journal", "wal", "shm"])
 def test_a_pipe_that_sqlite_would_open_is_refused(run: Path, part: str) -> None:
     _add(run)

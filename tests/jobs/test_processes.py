@@ -1,9 +1,9 @@
 """Identifying processes by pid and start time."""
 
-import os
-import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +29,17 @@ def test_groups_and_the_first_process_are_never_a_job(pid: int) -> None:
     assert birth_of(pid) is None
 
 
-@pytest.mark.skipif(shutil.which("ps") is None, reason="no ps")
-def test_without_proc_the_system_is_asked() -> None:
-    assert processes._birth_by_ps(os.getpid())
-    assert processes._birth_by_ps(2**22 + 5) is None
+def test_without_proc_the_start_time_comes_from_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "Path", lambda _path: Path("no_proc_here"))
+    before = time.time()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as started:
+        birth = birth_of(started.pid)
+        assert birth is not None
+        assert abs(float(birth) - before) < 5  # seconds since 1970; the clock of the boot is not exact
+        assert Process(started.pid, birth).is_alive()
+        started.kill()
+        deadline = time.monotonic() + 10
+        while birth_of(started.pid) is not None and time.monotonic() < deadline:
+            pass
+        assert birth_of(started.pid) is None  # as long as nobody has waited for it, it is a zombie
+    assert birth_of(2**22 + 5) is None

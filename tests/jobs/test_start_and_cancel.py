@@ -61,6 +61,7 @@ def test_a_waiting_job_is_cancelled_before_it_begins(run: Path, begin: Begin) ->
     wait_for(run, first, CANCELLED)
 
 
+@pytest.mark.posix
 def test_a_killed_job_is_lost_and_lets_the_next_one_run(run: Path, begin: Begin) -> None:
     number = begin("study")
     os.killpg(wait_for(run, number, RUNNING).pid, signal.SIGKILL)
@@ -79,6 +80,7 @@ def test_another_process_of_that_number_is_neither_the_job_nor_interrupted(run: 
     assert not cancel_job(JobPlace(run), number)
 
 
+@pytest.mark.posix
 def test_a_table_from_elsewhere_names_no_process_that_is_no_job(run: Path, begin: Begin) -> None:
     from_table = begin()
     wait_for(run, from_table, FINISHED)

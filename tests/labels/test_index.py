@@ -135,6 +135,7 @@ def test_an_index_of_two_crops_or_classes_of_one_name_is_refused(tmp_path: Path,
             load_index(tmp_path)
 
 
+@pytest.mark.posix
 def test_a_pipe_in_place_of_a_picture_or_map_is_refused(tmp_path: Path, crop: LabelledCrop) -> None:
     for folder, read in (("crops", crop.picture), ("maps", crop.label_map)):
         (tmp_path / folder / "c1.png").unlink()

@@ -65,6 +65,7 @@ def test_a_version_is_kept_in_a_folder_of_another_user(tmp_path: Path, monkeypat
     assert versions_of(tmp_path, "board") == [kept]
 
 
+@pytest.mark.posix
 def test_links_of_a_foreign_run_are_not_kept(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     prediction = _predict(tmp_path)

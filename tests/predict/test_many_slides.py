@@ -80,6 +80,7 @@ def told(outcomes: list[Outcome]) -> dict[str, str | None]:
     return {outcome.task.path.name: outcome.error for outcome in outcomes}
 
 
+@pytest.mark.posix
 def test_each_slide_is_done_once_by_another_process(make_tasks: Callable[..., list[SlideTask]]) -> None:
     tasks = make_tasks("a", "b", "fails", "c")
     outcomes = list(in_processes(tasks, workers=2, work=leave_a_trace))
@@ -91,12 +92,14 @@ def test_each_slide_is_done_once_by_another_process(make_tasks: Callable[..., li
     assert os.getpid() not in {pid for (pid,) in pids}
 
 
+@pytest.mark.posix
 def test_a_slide_whose_process_dies_is_begun_again(make_tasks: Callable[..., list[SlideTask]]) -> None:
     tasks = make_tasks("a", "once", "b")
     assert told(list(in_processes(tasks, workers=1, work=leave_a_trace))) == {"a": None, "once": None, "b": None}
     assert len(list(tasks[1].folder.iterdir())) == 2
 
 
+@pytest.mark.posix
 @pytest.mark.slow  # four processes, each of which loads torch
 def test_a_slide_that_kills_every_process_is_given_up(make_tasks: Callable[..., list[SlideTask]]) -> None:
     tasks = make_tasks("fatal", "a")
@@ -109,6 +112,7 @@ def test_a_slide_that_kills_every_process_is_given_up(make_tasks: Callable[..., 
     assert {task.path.name: begun(task) for task in tasks} == {"fatal": 3, "a": 1}
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_a_slide_beside_one_that_kills_its_process_is_done_alone(make_tasks: Callable[..., list[SlideTask]]) -> None:
     tasks = make_tasks("fatal_beside_slow", "slow", "a", "b")
@@ -205,6 +209,7 @@ def test_a_ray_task_finds_its_files_from_any_folder(
     assert outcome.task is task  # as it was named
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_ray_does_each_slide_and_begins_again_what_was_killed(make_tasks: Callable[..., list[SlideTask]]) -> None:
     pytest.importorskip("ray", reason="the extra 'cluster' is not installed")

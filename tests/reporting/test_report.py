@@ -231,6 +231,7 @@ def test_an_older_report_survives_a_full_disk(run: Path, monkeypatch: pytest.Mon
     assert sorted(path.name for path in run.iterdir()) == before
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("linked", ["ddpm/loss.png", "ddpm"])
 def test_a_picture_to_which_a_link_leads_out_is_not_shown(run: Path, tmp_path: Path, linked: str) -> None:
     outside = tmp_path / "outside"
@@ -240,6 +241,7 @@ def test_a_picture_to_which_a_link_leads_out_is_not_shown(run: Path, tmp_path: P
     assert "Training loss: a link points outside the run and is not shown." in page
 
 
+@pytest.mark.posix
 def test_a_prediction_to_which_a_link_leads_out_is_not_shown(run: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -259,6 +261,7 @@ def test_scores_of_the_samples_stand_in_the_report(run: Path) -> None:
     assert "<td>KID</td><td>1.250 +- 0.500</td><td>0.010 +- 0.020</td>" in text
 
 
+@pytest.mark.posix
 def test_sign_offs_stand_beside_their_slides(run: Path, tmp_path: Path) -> None:
     folder = run / "predictions" / "smear_D"
     assert "This prediction has not been signed off." in report_page(run)

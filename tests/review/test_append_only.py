@@ -74,6 +74,7 @@ def test_an_endless_view_is_no_table(tmp_path: Path) -> None:
     assert read_rows(log, TABLE, Row, {}) == []
 
 
+@pytest.mark.posix
 def test_a_pipe_is_no_log(tmp_path: Path) -> None:
     log = log_of(tmp_path, None)
     (tmp_path / "review").mkdir()
@@ -82,6 +83,7 @@ def test_a_pipe_is_no_log(tmp_path: Path) -> None:
         read_rows(log, TABLE, Row, {})
 
 
+@pytest.mark.posix
 def test_a_pipe_that_sqlite_would_open_with_the_log_is_refused(tmp_path: Path) -> None:
     log = log_of(tmp_path, None)
     add_row(log, TABLE, Seen("Anna"))

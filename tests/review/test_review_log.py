@@ -83,6 +83,7 @@ def test_an_unknown_action_is_refused(tmp_path: Path) -> None:
         add_entry(log_of(tmp_path, None), wrong)
 
 
+@pytest.mark.posix  # Windows refuses the question mark
 def test_an_odd_folder_name_is_no_part_of_the_address(tmp_path: Path) -> None:
     run = tmp_path / "50% sure? #1 & è"
     add_entry(log_of(run, None), BEN)

@@ -20,6 +20,7 @@ def test_it_does_not_matter_how_a_path_is_written(monkeypatch: pytest.MonkeyPatc
     assert innermost(Path("data/../data/a.png"), {tmp_path / "data": 0.4}) == 0.4
 
 
+@pytest.mark.posix
 def test_links_are_taken_by_their_name_and_else_by_where_they_lead(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.png").touch()

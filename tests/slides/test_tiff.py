@@ -1,4 +1,5 @@
 import errno
+import os
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -282,10 +283,24 @@ def test_a_disk_that_fails_is_the_slides_own(
         raise OSError(errno.EIO, "Input/output error")
 
     with TiffSlide(write_tiff(speckles)) as slide:
-        monkeypatch.setattr("cytoseg.slides.tile_table.os.pread", failing)
+        monkeypatch.setattr("cytoseg.slides.tile_table._read_at", failing)
         wanted = r"slide.tif: tile 5 at x 16, y 16 cannot be read \(.*Input/output error\). Check its disk"
         with pytest.raises(SlideError, match=wanted):
             slide.read_region(Region(20, 20, 4, 4))
+
+
+def test_without_pread_threads_still_read_their_own_tiles(
+    write_tiff: Write, speckles: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows has none: one file position is shared by all threads."""
+    with TiffSlide(write_tiff(speckles)) as slide:
+        regions = [Region(x, y, 20, 20) for x in range(0, 40, 7) for y in range(0, 40, 7)]
+        wanted = [slide.read_region(region) for region in regions]
+        monkeypatch.delattr(os, "pread")
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(slide.read_region, regions))
+    for one, other in zip(found, wanted, strict=True):
+        assert_array_equal(one, other)
 
 
 def test_file_cut_while_it_is_open(write_tiff: Write, speckles: Pixels) -> None:

@@ -86,6 +86,7 @@ def test_a_file_that_ends_anywhere_is_refused(plain: Path, length: int) -> None:
         open_slide(plain)
 
 
+@pytest.mark.posix
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.tif")
     with pytest.raises(ValueError, match="it is a named pipe, not a file"):

@@ -125,6 +125,7 @@ def test_mpp_may_be_scaled_for_all_levels_together(tmp_path: Path, speckles: Pix
         assert slide.mpp == 0.5
 
 
+@pytest.mark.posix
 def test_pickles_as_its_path_and_is_read_after_a_fork(tmp_path: Path, speckles: Pixels) -> None:
     with ZarrSlide(write(tmp_path / "a.zarr", [speckles], "yxc")) as slide:
         assert len(pickle.dumps(slide)) < 1000

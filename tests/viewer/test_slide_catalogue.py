@@ -51,6 +51,7 @@ def test_two_slides_of_one_id_have_two_keys(tmp_path: Path) -> None:
     assert {key: found.path for key, found in slides.items()} == {"a": first, "a (2)": second}
 
 
+@pytest.mark.posix
 def test_a_link_that_leads_out_of_the_folders_is_left_out_and_counted(tmp_path: Path) -> None:
     secret = _slide(tmp_path / "elsewhere" / "secret.png")
     _slide(tmp_path / "slides" / "a.png")
@@ -61,6 +62,7 @@ def test_a_link_that_leads_out_of_the_folders_is_left_out_and_counted(tmp_path: 
     assert listed.outside == 1
 
 
+@pytest.mark.posix
 def test_a_link_within_the_folders_is_known_by_its_own_name(tmp_path: Path) -> None:
     slide = _slide(tmp_path / "slides" / "store" / "no_scan.png")  # left out under its own name
     (tmp_path / "slides" / "patient.png").symlink_to("store/no_scan.png")
@@ -68,6 +70,7 @@ def test_a_link_within_the_folders_is_known_by_its_own_name(tmp_path: Path) -> N
     assert _listed(tmp_path, "slides").slides == {"patient": Found("patient", "patient", slide, folder)}
 
 
+@pytest.mark.posix
 def test_a_folder_that_is_itself_a_link_may_be_named(tmp_path: Path) -> None:
     slide = _slide(tmp_path / "disk" / "a.png")
     (tmp_path / "slides").symlink_to("disk")
@@ -144,6 +147,7 @@ def test_a_slide_that_has_gone_since_is_refused_without_its_path(tmp_path: Path)
         check_still_there(found)
 
 
+@pytest.mark.posix
 def test_a_link_put_in_the_place_of_a_slide_is_refused(tmp_path: Path) -> None:
     slide = _slide(tmp_path / "slides" / "a.png")
     found = _listed(tmp_path, "slides").slides["a"]
@@ -153,6 +157,7 @@ def test_a_link_put_in_the_place_of_a_slide_is_refused(tmp_path: Path) -> None:
         check_still_there(found)
 
 
+@pytest.mark.posix
 def test_a_pipe_is_no_slide_wherever_it_stands(tmp_path: Path) -> None:
     """Reading one waits until another process writes into it."""
     (tmp_path / "slides").mkdir()
@@ -165,6 +170,7 @@ def test_a_pipe_is_no_slide_wherever_it_stands(tmp_path: Path) -> None:
     assert (listed.slides, listed.gone) == ({}, ("a",))
 
 
+@pytest.mark.posix
 def test_a_pipe_put_in_the_place_of_a_slide_is_refused(tmp_path: Path) -> None:
     slide = _slide(tmp_path / "slides" / "a.png")
     found = _listed(tmp_path, "slides").slides["a"]

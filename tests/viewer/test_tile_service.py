@@ -173,6 +173,7 @@ def test_an_unknown_layer_is_refused(service: TileService, subject: Subject) -> 
         service.tile(subject, "secret", (0, 0, 0), shown=())
 
 
+@pytest.mark.posix
 def test_a_map_that_is_missing_damaged_or_a_link_is_said_without_a_path(
     service: TileService, subject: Subject, tmp_path: Path
 ) -> None:
@@ -191,6 +192,7 @@ def test_a_map_that_is_missing_damaged_or_a_link_is_said_without_a_path(
     assert str(tmp_path) not in note
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("linked", ["predictions/s1", "predictions"])
 def test_maps_outside_the_run_folder_are_not_shown(
     service: TileService, subject: Subject, tmp_path: Path, linked: str
@@ -207,6 +209,7 @@ def test_maps_outside_the_run_folder_are_not_shown(
         service.tile(subject, "classes", (0, 0, 0), shown={1})
 
 
+@pytest.mark.posix
 def test_a_run_folder_that_is_a_link_itself_is_shown(service: TileService, subject: Subject, tmp_path: Path) -> None:
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     (tmp_path / "run").symlink_to(tmp_path / "elsewhere")

@@ -130,6 +130,7 @@ def test_what_is_done_is_not_scored_again(scorer: Scorer, slide: MakeSlide) -> N
     assert watched(scorer).slides == ["a.png", "b.png", "c.png", "b.png"]
 
 
+@pytest.mark.posix
 def test_an_interrupted_slide_continues_with_the_same_result(scorer: Scorer, slide: MakeSlide) -> None:
     thresholds = learn_thresholds(scorer, [slide("a")])
     path = slide("inked", seed=3, ink=True)

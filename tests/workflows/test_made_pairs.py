@@ -19,6 +19,7 @@ def test_no_pairs_are_read_where_none_are_asked_for(tmp_path: Path) -> None:
         made_crops(tmp_path, 1, CLASSES)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("content", [b"", b"null", None])
 def test_a_damaged_list_of_pairs_names_the_command_that_makes_them(tmp_path: Path, content: bytes | None) -> None:
     index = tmp_path / "made" / "labels" / "index.json"

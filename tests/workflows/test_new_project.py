@@ -26,6 +26,7 @@ def slides(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.posix
 def test_folders_with_slides_are_found_within_the_roots(slides: Path, tmp_path: Path) -> None:
     root = tmp_path / "lab"
     (root / ".hidden").mkdir()
@@ -87,6 +88,7 @@ def test_what_makes_no_project_leaves_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lab", "taken.yaml"]
 
 
+@pytest.mark.posix
 def test_folders_elsewhere_are_refused(slides: Path, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "link").symlink_to(slides)

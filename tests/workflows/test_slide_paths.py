@@ -39,6 +39,7 @@ def test_a_glob_takes_slides_only(folder: Path) -> None:
         expand(["slides/deep/*.csv"])
 
 
+@pytest.mark.posix
 def test_a_slide_named_in_two_ways_is_one_slide(folder: Path) -> None:
     whole = (folder / "slides" / "a.svs").as_posix()
     assert names(["slides/a.svs", whole, "slides/deep/../a.svs"]) == ["slides/a.svs"]
