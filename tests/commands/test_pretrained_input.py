@@ -75,9 +75,14 @@ def test_weights_of_another_hash_are_refused(
 
 def test_a_bundle_needs_the_extra_no_more(labelled: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert labelled("train-interpreter", "tiny.yaml", *SMALL, *PRETRAINED).exit_code == 0
-    monkeypatch.setattr(efficientnet, "WEIGHTS_PACKAGE", "no_such_package_of_weights")
-    result = labelled("predict", "tiny.yaml", "slides/dark_b.png", *SMALL, *PRETRAINED)
-    assert result.exit_code == 0, result.output
+    maps = []
+    for package in (efficientnet.WEIGHTS_PACKAGE, "no_such_package_of_weights"):
+        monkeypatch.setattr(efficientnet, "WEIGHTS_PACKAGE", package)
+        result = labelled("predict", "tiny.yaml", "slides/dark_b.png", "--out", package, *SMALL, *PRETRAINED)
+        assert result.exit_code == 0, result.output
+        (found,) = Path(package).rglob("uncertainty.ome.tif")
+        maps.append(found.read_bytes())
+    assert maps[0] == maps[1]
 
 
 @pytest.mark.parametrize("kind", ["grey", "16 bit", "grey 16 bit"])

@@ -115,10 +115,13 @@ def test_more_than_there_are_gives_all_and_says_so(cytoseg: CytosegCommand) -> N
 @pytest.mark.usefixtures("slides")
 def test_a_lost_queue_file_queues_nothing_twice(cytoseg: CytosegCommand) -> None:
     cytoseg("queue", "tiny.yaml", "--n", "5")
+    before = set(_crops())
     (FOLDER / "queue.json").unlink()
     cytoseg("queue", "tiny.yaml", "--n", "50")
     assert len(_crops()) == 12
-    assert len(read_queue(FOLDER).items) == 7
+    queued = sorted(item.crop for item in read_queue(FOLDER).items)
+    assert queued == sorted(set(_crops()) - before)
+    assert len(queued) == 7
 
 
 @pytest.mark.parametrize("saved", [False, True])

@@ -133,7 +133,11 @@ def test_the_grid_shows_64_samples_at_most(cytoseg: CytosegCommand, monkeypatch:
     monkeypatch.setattr(sample, "GRID", 4)
     leave_checkpoint()
     assert cytoseg("sample", "tiny.yaml", *SMALL, "--n", "5", "--steps", "1").exit_code == 0
-    assert pixels(FOLDER / "grid.png").shape == (66, 66, 3)
+    grid = pixels(FOLDER / "grid.png")
+    assert grid.shape == (66, 66, 3)
+    for number, (top, left) in enumerate(((0, 0), (0, 34), (34, 0), (34, 34))):
+        cell = grid[top : top + 32, left : left + 32]
+        np.testing.assert_array_equal(cell, pixels(FOLDER / f"sample_{number:05d}.png"))
 
 
 def test_a_newer_checkpoint_has_a_folder_of_its_own(cytoseg: CytosegCommand) -> None:

@@ -30,7 +30,13 @@ def test_a_grey_network_takes_and_gives_one_channel(name: str) -> None:
     unet = build_unet(GREY[name])
     noise = next(noise_of(0, [0, 1], size_px=8, channels=1))
     with torch.inference_mode():
-        assert unet(noise, torch.tensor([3, 3])).shape == noise.shape == (2, 1, 8, 8)
+        for weight in unet.parameters():
+            weight.add_(0.02)  # some layers begin with 0
+        both = unet(noise, torch.tensor([3, 3]))
+        alone = [unet(one[None], torch.tensor([3])) for one in noise]
+    assert both.shape == noise.shape == (2, 1, 8, 8)
+    torch.testing.assert_close(both, torch.cat(alone))
+    assert float((both[0] - both[1]).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("name", GREY)

@@ -109,9 +109,9 @@ def test_standardised_features_of_real_pictures_have_spread_one() -> None:
 
 
 def test_each_network_has_a_hash_of_its_own() -> None:
-    filters, lite0 = feature_network("filters"), feature_network("lite0")
-    assert len(filters.hash) == len(lite0.hash) == 12
-    assert filters.hash != lite0.hash
+    # Scores with these hashes have been published with the package: other features need another hash.
+    assert [feature_network(name).hash for name in ("filters", "lite0")] == ["188af8904802", "4e7f5bd6cd48"]
+    assert feature_network("filters", channels=1).hash != "188af8904802"
 
 
 def test_lite0_means_by_the_stages_themselves() -> None:

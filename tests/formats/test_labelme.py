@@ -436,8 +436,12 @@ def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path, write_labelme: Wri
     path = write_labelme(tmp_path, "a", [square], imagePath="a.jpg")
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned by a quarter
-    Image.fromarray(np.zeros((6, 4, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_well(path).picture.shape == (4, 6, 3)
+    stored = np.zeros((6, 4, 3), np.uint8)
+    stored[4:] = 200
+    Image.fromarray(stored).save(tmp_path / "a.jpg", exif=exif, quality=100)
+    shown = np.zeros((4, 6, 3))
+    shown[:, :2] = 200  # turned to the right, what was below is on the left
+    np.testing.assert_allclose(read_well(path).picture, shown, atol=4)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])

@@ -41,7 +41,12 @@ def test_picture_and_labels_stay_together() -> None:
 
 def test_a_picture_too_small_is_filled_up_unlabelled() -> None:
     drawn = SourceParts([_source(scale=0.25)], size_px=32, seed=0)(torch.tensor([0]))
-    assert (drawn.targets != IGNORE).sum().item() == 16 * 16
+    (target,) = drawn.targets
+    place = (target != IGNORE).nonzero()
+    (top, left), (bottom, right) = place.amin(0).tolist(), place.amax(0).tolist()
+    assert (bottom - top, right - left, len(place)) == (15, 15, 16 * 16)
+    # A quarter of its 64 px: the square of class 1, once 32 px, is 8 px wide.
+    assert [int((target == value).sum()) for value in (1, OTHER)] == [8 * 8, 16 * 16 - 8 * 8]
 
 
 def test_shares_decide_how_often_a_source_is_drawn() -> None:

@@ -86,4 +86,8 @@ def test_nothing_labelled_is_refused(label_map: NDArray[np.uint8]) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (9, 17), (16, 40)])
 def test_crops_of_any_size_are_predicted(label_map: NDArray[np.uint8], size: tuple[int, int]) -> None:
     fitted = _fit([label_map], label_map, steps=1)
-    assert fitted.predict(np.zeros((*size, 3), np.uint8)).shape == size
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    found = fitted.predict(picture)
+    missing = [max(16, side + -side % 8) - side for side in size]
+    padded = fitted.predict(np.pad(picture, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="edge"))
+    np.testing.assert_array_equal(found, padded[: size[0], : size[1]])

@@ -44,7 +44,10 @@ def test_an_empty_mask_has_no_outline(empty: NDArray[np.bool_]) -> None:
 
 
 def test_pixels_that_touch_at_a_corner_are_two_polygons() -> None:
-    for touching in (mask("#.", ".#"), mask(".#", "#.")):
+    for touching, corners in ((mask("#.", ".#"), [(0, 0), (1, 1)]), (mask(".#", "#."), [(0, 1), (1, 0)])):
+        found = [set(map(tuple, polygon.exterior.tolist())) for polygon in outline(touching)]
+        pixels = [{(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)} for x, y in corners]
+        assert sorted(found, key=min) == pixels
         assert [len(polygon.exterior) for polygon in outline(touching)] == [4, 4]
 
 

@@ -55,7 +55,8 @@ def test_taking_twice_is_taking_once(tmp_path: Path) -> None:
     log = log_of(tmp_path, None)
     for name in ("Anna", "anna"):
         take(log, Assignment(name, "lbc", "a", name))
-    assert len(read_assignments(log)) == 1
+    (found,) = read_assignments(log)
+    assert (found.author, found.run, found.crop, found.person, found.state) == ("Anna", "lbc", "a", "Anna", "assigned")
 
 
 @pytest.mark.parametrize("name", ["", "two\nlines"])

@@ -52,4 +52,5 @@ def test_the_order_on_the_disk_does_not_matter(monkeypatch: pytest.MonkeyPatch, 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "rglob", lambda *_, files=listed: iter(files))
             found.append(slide_sha256(tmp_path))
-    assert found[0] == found[1]
+    listing = "".join(f"{hashlib.sha256(name.encode()).hexdigest()}  {name}\n" for name in "abc")
+    assert found == [hashlib.sha256(listing.encode()).hexdigest()] * 2

@@ -176,7 +176,8 @@ def test_label_and_macro_are_no_levels(write_pyramid: Write, speckles: Pixels) -
     path = write_pyramid([speckles, label], name="slide.svs", subifds=False)
     tifffile.imwrite(path, thumbnail, append=True, photometric="rgb")
     with TiffSlide(path) as slide:
-        assert len(slide.levels) == 1
+        assert slide.levels == (Level(Size(53, 37), 1.0),)
+        assert_array_equal(slide.read_region(Region(0, 0, 53, 37)), speckles)
 
 
 @pytest.mark.parametrize(
