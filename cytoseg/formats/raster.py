@@ -95,8 +95,6 @@ def ring_outline(points: NDArray[np.float64], size: Size) -> Stamp:
         The covered pixels.
     """
     window = _window(points, size)
-    if not window.width or not window.height:
-        return Stamp(window.x, window.y, np.zeros((window.height, window.width), np.bool_))
     image = Image.new("1", (window.width, window.height))
     shifted = points - [window.x, window.y]
     ImageDraw.Draw(image).polygon([(float(x), float(y)) for x, y in shifted], fill=1, outline=1)

@@ -21,7 +21,7 @@ def blend_window(tile_px: int, overlap_px: int) -> NDArray[np.float32]:
         neighbours add up to 1.
     """
     window = np.ones(tile_px)
-    ramp = np.sin(np.pi / 2 * (np.arange(overlap_px) + 0.5) / max(1, overlap_px)) ** 2
+    ramp = np.sin(np.pi / 2 * (np.arange(overlap_px) + 0.5) / overlap_px) ** 2
     window[:overlap_px] = ramp
     window[tile_px - overlap_px :] = ramp[::-1]
     return window.astype(np.float32)

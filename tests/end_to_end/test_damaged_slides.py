@@ -16,7 +16,7 @@ from cytoseg.geometry import Region, Size
 from cytoseg.maps.map_spool import IDS, UNCERTAINTY, MapSpool
 from cytoseg.slides import tile_table
 from cytoseg.slides.open import open_slide
-from tests.end_to_end.conftest import run_command
+from tests.end_to_end.conftest import cut_part, run_command
 
 Command = Callable[..., Result]
 MAPS = ("class_map.ome.tif", "uncertainty.ome.tif")
@@ -105,9 +105,9 @@ def test_what_comes_before_a_bad_tile_is_predicted_and_kept(
 
 def test_another_slide_is_done_all_the_same(cytoseg: Command, write: Callable[..., int]) -> None:
     cut(write(1, level=0, tile=7) + 10)
-    result = cytoseg("predict", "tiny.yaml", "slide.tif", "made/slides/made_2_01.ome.tif", "--out", "results")
+    result = cytoseg("predict", "tiny.yaml", "slide.tif", cut_part("made_2_01", "other.tif"), "--out", "results")
     assert result.exit_code == 1
-    assert "made_2_01.ome.tif: see results/made_2_01/preview.png" in result.stdout
+    assert "other.tif: see results/other/preview.png" in result.stdout
     assert "tile 7 at x 64, y 192 is cut off" in result.stderr
 
 

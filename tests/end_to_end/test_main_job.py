@@ -259,13 +259,14 @@ def test_a_colour_changed_in_the_recipe_is_renewed_in_the_bundle(home: Path, cyt
     assert "renewed" not in cytoseg("train-interpreter", "tiny.yaml").stdout
 
 
-def test_other_settings_are_not_taken_for_done(home: Path, cytoseg: Callable[..., Result]) -> None:
-    before = (home / "runs" / "tiny" / "predictions" / "made_2_00" / "summary.json").read_text()
+def test_other_settings_are_not_taken_for_done(home: Path, part: str, cytoseg: Callable[..., Result]) -> None:
+    assert cytoseg("predict", "tiny.yaml", part).exit_code == 0
+    before = (home / "runs" / "tiny" / "predictions" / "part" / "summary.json").read_text()
     assert "up to date" not in cytoseg("train-interpreter", "tiny.yaml", "interpreter.steps=41").stdout
-    result = cytoseg("predict", "tiny.yaml", "made/slides/made_2_00.ome.tif", "predict.overlap_px=4")
+    result = cytoseg("predict", "tiny.yaml", part, "predict.overlap_px=4")
     assert result.exit_code == 0, result.output
     assert "done before" not in result.stdout
-    assert (home / "runs" / "tiny" / "predictions" / "made_2_00" / "summary.json").read_text() != before
+    assert (home / "runs" / "tiny" / "predictions" / "part" / "summary.json").read_text() != before
 
 
 def test_of_one_slide_none_is_held_out_and_that_is_said(home: Path, cytoseg: Callable[..., Result]) -> None:

@@ -78,10 +78,40 @@ def test_a_scale_that_is_none_is_refused(tmp_path: Path, scale: str) -> None:
         Raster(path)
 
 
-def test_grey_levels_with_a_scale_come_out_in_its_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["nats_per_grey_level", "value_per_grey_level"])
+def test_grey_levels_with_a_scale_come_out_in_its_unit(tmp_path: Path, key: str) -> None:
     path = tmp_path / "a.ome.tif"
-    about = About(notes={"cytoseg/values": {SCALE: "0.5"}})
+    about = About(notes={"cytoseg/values": {key: "0.5"}})
     write_pyramid(path, [np.array([[0, 1], [2, 255]], np.uint8)], size=Size(2, 2), mpp=None, about=about)
     with Raster(path) as raster:
         assert raster.dtype == np.float32
         np.testing.assert_array_equal(raster.sample(np.arange(2), np.arange(2)), [[0, 0.5], [1, 127.5]])
+
+
+def test_ids_are_unsigned_integers_without_a_scale(tmp_path: Path) -> None:
+    ids = np.array([[0, 3], [255, 1]], np.uint8)
+    with Raster(_written(tmp_path / "ids.ome.tif", ids), ids=True) as raster:
+        np.testing.assert_array_equal(raster.sample(np.arange(2), np.arange(2)), ids)
+    _written(tmp_path / "nats.ome.tif", ids.astype(np.float32), categorical=False)
+    about = About(notes={"cytoseg/values": {SCALE: "0.5"}})
+    write_pyramid(tmp_path / "grey.ome.tif", [ids], size=Size(2, 2), mpp=None, about=about)
+    for name in ("nats", "grey"):
+        with pytest.raises(SlideError, match=rf"^{name}\.ome\.tif: holds float32 values, not ids. Predict the slide"):
+            Raster(tmp_path / f"{name}.ome.tif", ids=True)
+
+
+def test_tiles_need_not_be_square(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 200, (50, 70), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values, tile=(16, 32))
+    rows, columns = np.array([0, 15, 16, 31, 47, 49]), np.array([3, 31, 32, 63, 64, 69])
+    with Raster(tmp_path / "a.tif") as raster:
+        np.testing.assert_array_equal(raster.sample(rows, columns), values[np.ix_(rows, columns)])
+
+
+def test_a_raster_truncated_in_a_coarser_level_alone_is_refused(tmp_path: Path) -> None:
+    path = _written(tmp_path / "map.ome.tif", np.random.default_rng(0).integers(0, 200, (600, 600)).astype(np.uint8))
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        offsets = tif.series[0].levels[1].keyframe.tags["TileOffsets"]
+        offsets.overwrite([10**6, *offsets.value[1:]])
+    with pytest.raises(SlideError, match=r"map.ome.tif: truncated, 1 of 4 tiles lie beyond .* Predict the slide again"):
+        Raster(path)

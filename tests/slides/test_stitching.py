@@ -82,8 +82,8 @@ def test_a_missing_tile_takes_no_part(tmp_path: Path) -> None:
 
 @quick
 @given(
-    width=st.integers(1, 70),
-    height=st.integers(1, 70),
+    width=st.integers(1, 40),
+    height=st.integers(1, 40),
     tile_px=st.integers(1, 24),
     share=st.floats(0, 0.5),
     value=st.floats(0, 1, width=32),
