@@ -16,6 +16,8 @@ from typer.testing import CliRunner, Result
 
 from cytoseg.cli import build_app
 from cytoseg.geometry import Region
+from cytoseg.labels.index import CropName, LabelIndex, load_index, write_crop, write_index
+from cytoseg.recipe import load_recipe
 from cytoseg.slides.open import open_slide
 from tests.end_to_end.forked import Forked
 
@@ -110,6 +112,25 @@ def cut_part(slide: str, name: str) -> str:
         pixels = opened.read_region(Region(0, 0, 80, 80))
     tifffile.imwrite(name, pixels, tile=(32, 32), resolution=(20_000, 20_000), resolutionunit="CENTIMETER")
     return name
+
+
+def cut_labels(home: Path) -> None:
+    """Cut the labelled crops of the tiny run, 64 px wide, to their middle 32 px."""
+    index, classes = load_index(home / "runs" / "tiny" / "labels"), load_recipe(str(home / "tiny.yaml")).class_list()
+    middle = (slice(16, 48), slice(16, 48))
+    for crop in index.crops:
+        assert (crop.width, crop.height) == (64, 64)
+    cut = [
+        write_crop(
+            index.folder,
+            CropName(crop.crop, crop.slide, crop.source),
+            picture=crop.picture()[middle],
+            label_map=crop.label_map()[middle],
+            classes=classes,
+        )
+        for crop in index.crops
+    ]
+    write_index(LabelIndex(index.folder, index.classes, tuple(cut)))
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from cytoseg.labels.index import CropName, LabelIndex, load_index, write_crop, write_index
 from cytoseg.recipe import load_recipe
 from cytoseg.studies.feature_selection.cross_validation import Measured
 from cytoseg.studies.feature_selection.settings import Effort
+from tests.end_to_end.conftest import cut_labels
 
 Command = Callable[..., Result]
 TWO_SLIDES = 'labels.test_slides=["*_00"]'
@@ -22,21 +22,7 @@ TAPS = [f"block{b}.{part}" for b in (0, 1) for part in ("block1", "block2", "att
 @pytest.fixture(autouse=True)
 def short(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure hardly at all, on the middle 32 px of each crop."""
-    index, classes = load_index(home / "runs" / "tiny" / "labels"), load_recipe("tiny.yaml").class_list()
-    middle = (slice(16, 48), slice(16, 48))
-    for crop in index.crops:
-        assert (crop.width, crop.height) == (64, 64)
-    cut = [
-        write_crop(
-            index.folder,
-            CropName(crop.crop, crop.slide, crop.source),
-            picture=crop.picture()[middle],
-            label_map=crop.label_map()[middle],
-            classes=classes,
-        )
-        for crop in index.crops
-    ]
-    write_index(LabelIndex(index.folder, index.classes, tuple(cut)))
+    cut_labels(home)
     effort = Effort(members=2, steps=2, batch_px=16, train_px=40, held_out_px=60, seeds=1)
     monkeypatch.setattr("cytoseg.commands.select_features.EFFORT", effort)
 
