@@ -147,6 +147,15 @@ def test_a_mask_is_cut_to_the_picture(x: int, y: int, expected: int) -> None:
     assert stamp.empty == (expected == 0)
 
 
+def test_a_mask_need_not_be_square() -> None:
+    mask = np.array([[True, False, True]])
+    wide, high = placed_mask(mask, x=2, y=1, size=SIZE), placed_mask(mask.T, x=2, y=1, size=SIZE)
+    assert [np.argwhere(pressed(stamp, SIZE)).tolist() for stamp in (wide, high)] == [
+        [[1, 2], [1, 4]],
+        [[1, 2], [3, 2]],
+    ]
+
+
 def test_a_cut_mask_keeps_the_right_part() -> None:
     stamp = placed_mask(np.array([[True, False], [False, True]]), x=-1, y=-1, size=SIZE)
     assert pressed(stamp, SIZE)[0, 0] == 1
