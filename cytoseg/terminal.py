@@ -5,8 +5,8 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
@@ -25,6 +25,10 @@ console = Console(stderr=False, soft_wrap=True, markup=False, quiet=process_rank
 LOG_LINE_S = 30.0
 """Seconds between progress lines in a pipe or log file, which replace the bar; the app asks for a shorter interval."""
 _LONGEST_CELL = 200
+_WORTH_SAYING_S = 60.0
+"""Work that takes less time is not estimated."""
+
+Item = TypeVar("Item")
 
 
 def say(text: str) -> None:
@@ -48,7 +52,7 @@ def say_next(*words: str) -> None:
 
 def say_estimate(seconds: float, *, what: str = "this") -> None:
     """Print about how long something will take, unless it takes less than a minute."""
-    if seconds >= 60:
+    if seconds >= _WORTH_SAYING_S:
         say(f"About {duration_text(seconds)} for {what} on this machine.")
 
 
@@ -69,7 +73,8 @@ def _left_of(task: Task) -> float | None:
     if fraction_left is not None:  # a fraction of the work if units differ
         left_s = seconds_left(1 - fraction_left, 1.0, moved_s)
     else:
-        left_s = seconds_left(task.completed - before, (task.total or 0) - before, moved_s)
+        done = task.completed + task.fields.get("part", 0.0) - before
+        left_s = seconds_left(done, (task.total or 0) - before, moved_s)
     if left_s is None or 0 < left_s <= elapsed_s - moved_s:
         return None
     return max(0.0, left_s - (elapsed_s - moved_s))
@@ -100,6 +105,49 @@ def progress(what: str, total: int, *, done: int = 0, even: bool = True) -> Iter
         bar = Bar(bars, bars.add_task(what, total=total, completed=done, note="", before=done, moved_s=0.0), even=even)
         with contextlib.nullcontext() if console.is_terminal else _lines_of(bar):
             yield bar
+
+
+@contextlib.contextmanager
+def weighted_progress(what: str, each_s: Sequence[float], *, units: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Print an estimate of work whose units differ, and show a bar whose remaining time is weighted by it.
+
+    Args:
+        what: Description of the work.
+        each_s: Estimated seconds of each unit, 0 for finished ones; all 0 if unknown.
+        units: What the units are called in the estimate.
+
+    Yields:
+        A function to call before each unit with its description, the number of units done, and the total.
+    """
+    ahead_s = [sum(each_s[done:]) for done in range(len(each_s) + 1)]
+    say_estimate(ahead_s[0], what=f"{sum(map(bool, each_s))} {units}")
+    with progress(what, len(each_s), even=False) as bar:
+
+        def on_unit(title: str, done: int, _total: int) -> None:
+            bar.at(done, title)
+            if ahead_s[0]:
+                bar.remaining(ahead_s[done] / ahead_s[0])
+
+        yield on_unit
+
+
+def one_by_one(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """Yield items whose work shows a bar each; between them print about how long the rest will take.
+
+    Args:
+        items: The items.
+        what: What they are called.
+    """
+    taken_s: list[float] = []
+    for done, item in enumerate(items):
+        if taken_s:
+            left_s = (len(items) - done) * sum(taken_s) / len(taken_s)
+            if left_s >= _WORTH_SAYING_S:
+                say(f"{done} of {len(items)} {what} are done; the others take about {duration_text(left_s)}.")
+        begin = time.monotonic()
+        yield item
+        if time.monotonic() - begin >= 1.0:  # an item finished by an earlier call is no measure
+            taken_s.append(time.monotonic() - begin)
 
 
 @contextlib.contextmanager
@@ -146,9 +194,15 @@ class Bar:
         """Move the bar to ``done`` of a total known only now, with a note that names the phase."""
         self._move(completed=done, total=total, note=what)
 
-    def at(self, done: int, note: str = "") -> None:
-        """Move the bar to ``done`` and show a note behind it."""
-        self._move(completed=done, note=note)
+    def at(self, done: int, note: str = "", *, part: float = 0.0) -> None:
+        """Move the bar to ``done`` and show a note behind it.
+
+        Args:
+            done: Units done.
+            note: The note.
+            part: How much of further units is done, such as 12.5 of a batch of 25; it counts for the pace.
+        """
+        self._move(completed=done, note=note, part=part)
 
     def remaining(self, share: float) -> None:
         """Set the fraction of work that remains, for a remaining time where units differ."""
@@ -158,7 +212,7 @@ class Bar:
         end_if_asked()
         self._bars.update(self._task, moved_s=self._elapsed_s(), **fields)
         task = self._bars.tasks[self._task]
-        done = task.completed - task.fields["before"]
+        done = task.completed + task.fields.get("part", 0.0) - task.fields["before"]
         if done <= 0:  # loading until now does not count for the pace
             self._working_from = time.monotonic()
         if self._estimated or done <= 0:

@@ -188,7 +188,10 @@ def test_an_archive_whose_file_has_no_name_is_refused(tmp_path: Path) -> None:
     path.write_bytes(_zip(b"{}").replace(b"a.geojson", b"\0.geojson"))
     problems: list[str] = []
     assert read_geojson(path, name=path.name, problems=problems) is None
-    assert problems == ["a.zip: holds 0 GeoJSON files, but must hold one. Unpack it by hand."]
+    assert problems == [
+        "a.zip: holds no GeoJSON file that can be listed: it is empty or damaged, or holds over 1,000 files. "
+        "Export it again, or unpack it and name the folder."
+    ]
 
 
 @pytest.mark.parametrize("tag", [256, 257, 322, 323])

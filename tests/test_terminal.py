@@ -6,7 +6,7 @@ import pytest
 from rich.progress import Task
 
 from cytoseg import terminal
-from cytoseg.terminal import cells, console, progress, say, say_estimate, say_next
+from cytoseg.terminal import Bar, cells, console, one_by_one, progress, say, say_estimate, say_next, weighted_progress
 
 
 def test_a_bar_shows_count_and_note() -> None:
@@ -150,6 +150,60 @@ def test_uneven_units_and_short_work_say_nothing(monkeypatch: pytest.MonkeyPatch
                 now[0] += 10.0
                 bar.at(done)
     assert said == []
+
+
+def test_parts_of_a_batch_in_work_count_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = _clocked(monkeypatch)
+    said: list[str] = []
+    monkeypatch.setattr(terminal, "say", said.append)
+    with progress("samples", 200) as bar:
+        for step in (1, 2, 3, 4):
+            now[0] = 5.0 * step
+            bar.at(0, f"step {step} of 10", part=100 * step / 10)
+        assert said == ["About 1 min 40 s for samples on this machine."]
+        assert bar.line().startswith("samples 0 of 200, 20 s so far, about ")
+    fields = {"before": 0, "moved_s": 20.0, "part": 40.0}
+    task = SimpleNamespace(completed=0, total=200, elapsed=20.0, fields=fields)
+    assert terminal._left_of(cast(Task, task)) == 80.0
+
+
+def test_uneven_work_is_estimated_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = _clocked(monkeypatch)
+    said: list[str] = []
+    monkeypatch.setattr(terminal, "say", said.append)
+    with weighted_progress("compare", [30.0, 0.0, 90.0], units="trainings") as on_unit:
+        assert said == ["About 2 min 00 s for 2 trainings on this machine."]
+        on_unit("forest", 0, 3)
+        now[0] = 60.0
+        on_unit("kept", 1, 3)
+        on_unit("U-Net", 2, 3)
+    with weighted_progress("compare", [0.0, 0.0], units="trainings") as on_unit:
+        on_unit("forest", 1, 2)
+    assert len(said) == 1
+
+
+def test_the_bar_of_uneven_work_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = _clocked(monkeypatch)
+    left: list[str] = []
+    monkeypatch.setattr(Bar, "remaining", lambda _, share: left.append(f"{share:.2f}"))
+    with weighted_progress("compare", [30.0, 0.0, 90.0], units="trainings") as on_unit:
+        for done in range(4):
+            now[0] += 1.0
+            on_unit("some", done, 3)
+    assert left == ["1.00", "0.75", "0.75", "0.00"]
+
+
+def test_between_slides_the_time_of_the_others_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = _clocked(monkeypatch)
+    said: list[str] = []
+    monkeypatch.setattr(terminal, "say", said.append)
+    for taken_s in one_by_one((0.1, 50.0, 70.0, 30.0), "slides"):
+        now[0] += taken_s
+    # The first was done before.
+    assert said == [
+        "2 of 4 slides are done; the others take about 1 min 40 s.",
+        "3 of 4 slides are done; the others take about 1 min 00 s.",
+    ]
 
 
 def test_of_uneven_units_the_work_ahead_counts() -> None:

@@ -1,14 +1,12 @@
 """``cytoseg compare``: the recipe's method and baselines on the same crops."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cytoseg.interpreter.train_mlps import check_two_classes
-from cytoseg.studies.compare import ComparedMethod, Row, Task, as_markdown, compare, seconds_left_from
+from cytoseg.studies.compare import as_markdown, compare, seconds_each
 from cytoseg.workflows.backbone import backbone_folder, run_backbone, sources_sentence
 from cytoseg.workflows.compared_methods import (
     Learning,
@@ -22,30 +20,14 @@ from cytoseg.workflows.recorded_command import (
     Overrides,
     RecipeArgument,
     alone_in,
-    progress,
     say,
-    say_estimate,
     start_run,
+    weighted_progress,
 )
 from cytoseg.workflows.run_paths import split_of
 
 QUICK = ("commonest", "thresholds", "forest", "scratch")
 """Methods of --quick besides the MLPs on the recipe's features: none takes more than a few minutes."""
-
-
-def _compare(methods: Sequence[ComparedMethod], task: Task, folder: Path) -> list[Row]:
-    """Compare with a progress bar weighted by each method's estimated time."""
-    left_s = seconds_left_from(methods, task, folder)
-    say_estimate(left_s[0], what=f"{len(left_s) - 1} trainings")
-    with progress("compare", 1, even=False) as bar:
-
-        def on_run(title: str, done: int, total: int) -> None:
-            bar.of(done, total)
-            bar.at(done, title)
-            if left_s[0]:
-                bar.remaining(left_s[done] / left_s[0])
-
-        return compare(methods, task, folder=folder, on_run=on_run)
 
 
 def run(
@@ -80,6 +62,8 @@ def run(
         methods = all_methods(learning, unet, backbone)
         if quick:
             methods = [method for method in methods if method.key in (*QUICK, own_key(current.recipe))]
-        rows = _compare(timed(methods, learning), task, current.folder / "compare")
+        methods, folder = timed(methods, learning, split.test), current.folder / "compare"
+        with weighted_progress("compare", seconds_each(methods, task, folder), units="trainings") as on_run:
+            rows = compare(methods, task, folder=folder, on_run=on_run)
         say(as_markdown(rows, task.classes, note=task.notes))
-        say(f"See {current.folder / 'compare' / 'compare.png'}.")
+        say(f"See {folder / 'compare.png'}.")

@@ -18,7 +18,7 @@ from cytoseg.predict.outputs import PREVIEW, is_done, left_out_of, other_slide
 from cytoseg.predict.slide_task import Outcome, SlideTask, attempt
 from cytoseg.predict.summary import summary_of
 from cytoseg.recipe import Recipe, recipe_of
-from cytoseg.workflows.recorded_command import progress, say, start_run
+from cytoseg.workflows.recorded_command import one_by_one, progress, say, start_run
 from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.slide_paths import expand, without_overrides
 from cytoseg.workflows.slide_tasks import slide_task
@@ -153,7 +153,7 @@ def _on_this_machine(tasks: Sequence[SlideTask], *, workers: int | None, device_
     count = workers or (torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1)
     if min(count, len(tasks)) > 1:
         return _watched(in_processes(tasks, workers=min(count, len(tasks))), len(tasks))
-    return map(_here, tasks)
+    return map(_here, one_by_one(tasks, "slides"))
 
 
 def _here(task: SlideTask) -> Outcome:

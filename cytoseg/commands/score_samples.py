@@ -23,7 +23,7 @@ from cytoseg.locks import locked
 from cytoseg.recipe import Recipe
 from cytoseg.slides.tissue_sources import SlideSource
 from cytoseg.workflows.recipe_slides import tissue_sources
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, start_run
 from cytoseg.workflows.seen_crops import cut, opened, seen_crops
 from cytoseg.writing import atomic_path, write_atomically
 
@@ -127,16 +127,20 @@ def _compare(
             "Name a folder of at least two with --held-out."
         )
     count = len(made)
-    described, known = network.describe(made), seen_crops(recipe, trained_on, folder)
-    copies = known.copies(made)
+    known = seen_crops(recipe, trained_on, folder)
     rows: dict[str, list[dict[str, float]]] = {"samples": [], "floor": []}
-    for draw in range(draws):
-        first = known.seen + draw * count
-        real = network.features(_crops(recipe, real_slides[::2], first, count))
-        other = _crops(recipe, real_slides[1::2], first, count)
-        rows["samples"].append({**_scores(network, described, real, seed=draw), "copies": copies})
-        scores = _scores(network, network.describe(other), real, seed=draw)
-        rows["floor"].append({**scores, "copies": known.copies(other)})
+    with progress(f"sets of {count} crops", 1 + 2 * draws) as bar:
+        described, copies = network.describe(made), known.copies(made)
+        for draw in range(draws):
+            bar.at(1 + 2 * draw)
+            first = known.seen + draw * count
+            real = network.features(_crops(recipe, real_slides[::2], first, count))
+            rows["samples"].append({**_scores(network, described, real, seed=draw), "copies": copies})
+            bar.at(2 + 2 * draw)
+            other = _crops(recipe, real_slides[1::2], first, count)
+            scores = _scores(network, network.describe(other), real, seed=draw)
+            rows["floor"].append({**scores, "copies": known.copies(other)})
+        bar.at(1 + 2 * draws)
     return SampleScores(
         count,
         draws,

@@ -11,6 +11,8 @@ from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe
 from cytoseg.shipped import did_you_mean
 from cytoseg.slides.corrupt import CORRUPTIONS, SEVERITIES
+from cytoseg.studies import label_efficiency as label_efficiency_study
+from cytoseg.studies import robustness as robustness_study
 from cytoseg.studies.compare import ComparedMethod
 from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
 from cytoseg.studies.robustness import Strengths, robustness
@@ -26,8 +28,17 @@ from cytoseg.workflows.compared_methods import (
     own_key,
     say_missing_rivals,
     task_of,
+    timed,
 )
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, alone_in, progress, say, start_run
+from cytoseg.workflows.recorded_command import (
+    Overrides,
+    RecipeArgument,
+    alone_in,
+    progress,
+    say,
+    start_run,
+    weighted_progress,
+)
 from cytoseg.workflows.robustness import contenders, scale_of
 from cytoseg.workflows.run_paths import split_of
 from cytoseg.workflows.variant_outcome import Asking
@@ -69,16 +80,16 @@ def label_efficiency_command(
         def methods_of(draw: Draw) -> list[ComparedMethod]:
             some = learning.only(draw.crops)
             networks = (*mlps(some, unet, backbone), *decoders(some, unet, backbone))
-            return _wanted((*baselines(some), *imagenet_unet(some), *networks), current.recipe, quick=quick)
+            wanted = _wanted((*baselines(some), *imagenet_unet(some), *networks), current.recipe, quick=quick)
+            return timed(wanted, some, split.test)
 
         usable = [sum(pixels > 0 for pixels in crop.pixels.values()) >= 2 for crop in split.train]
         drawn = draw_crops(usable, counts=_numbers(counts), draws=draws, seed=current.recipe.training.seed)
         task = task_of(current.recipe, split, learning.device, seeds=1)
         folder = current.folder / "label_efficiency"
-        with progress("draws", len(drawn)) as bar:
-            curves = label_efficiency(
-                methods_of, task, draws=drawn, folder=folder, on_run=lambda what, done, _: bar.at(done, what)
-            )
+        each_s = label_efficiency_study.seconds_each(methods_of, task, draws=drawn, folder=folder)
+        with weighted_progress("label-efficiency", each_s, units="trainings") as on_run:
+            curves = label_efficiency(methods_of, task, draws=drawn, folder=folder, on_run=on_run)
         say(as_markdown(curves, task.classes, note=task.note))
         say(f"See {folder / 'label_efficiency.png'}.")
 
@@ -130,8 +141,10 @@ def robustness_command(
         task = task_of(current.recipe, split, learning.device, seeds=1)
         folder = current.folder / "robustness"
         strengths = Strengths(wanted[1], wanted[0], scale, object_class)
-        with progress("scores", len(methods) * (1 + len(wanted[0]) * len(wanted[1]))) as bar:
-            found = robustness(methods, task, strengths, folder=folder, on_run=lambda what, done, _: bar.at(done, what))
+        methods = timed(methods, learning, split.test)
+        each_s = robustness_study.seconds_each(methods, task, strengths, folder=folder)
+        with weighted_progress("scores", each_s, units="scores") as on_run:
+            found = robustness(methods, task, strengths, folder=folder, on_run=on_run)
         for sentence in safe_sentences(found[0], task.classes):
             say(sentence)
         say(f"See {folder / 'robustness.md'}, {folder / 'robustness.png'} and {folder / 'corruptions.png'}.")
@@ -179,9 +192,9 @@ def architectures_command(
     ):
         recipes = variants_of(current.recipe, variants)
         asking = Asking(seeds, samples, None if minutes is None else 60.0 * minutes)
-        with progress("crops", 1) as bar:
+        with progress("crops" if minutes is None else "training seconds", 1) as bar:
             text, folder = compare_architectures(
-                current.recipe, recipes, asking, current.folder / "architectures", on_crops=bar.of
+                current.recipe, recipes, asking, current.folder / "architectures", on_part=bar.of
             )
         say(text)
         say(f"See {folder / 'architectures.png'}.")

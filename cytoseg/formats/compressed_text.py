@@ -10,13 +10,16 @@ from typing import IO
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.json_text import read_regular
 from cytoseg.limits import limit, raise_it
+from cytoseg.quoting import listed, one_line
 
 GEOJSON = ".geojson"
 _SIZE = "CYTOSEG_MAX_JSON_MB"
 _JSON = (GEOJSON, ".json")
 _PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar")
 _MAX_MEMBERS = 1000
+_SHOWN, _LONGEST_NAME = 4, 200
 _PIECE = 2**20
+_GZIP = b"\x1f\x8b"
 _END, _END_SIZE, _COUNT = b"PK\5\6", 22, 10  # a zip ends with this record and a comment of up to 64 KB
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, ValueError, LookupError, OverflowError)
@@ -36,22 +39,34 @@ def is_packed(path: Path) -> bool:
     return path.name.lower().endswith(_PACKED)
 
 
-def plain_stems(path: Path) -> tuple[str, ...]:
-    """Return the possible stems of a compressed or plain file; for a .zip also its member's."""
+def json_members(path: Path) -> tuple[str, ...]:
+    """Return the GeoJSON files in a zip archive, or its JSON files if it has none; empty for any other file."""
+    found = [member for member in _members(path) if _is_json(member)] if _is_zip(path) else []
+    return tuple([member for member in found if member.lower().endswith(GEOJSON)] or found)
+
+
+def plain_stems(path: Path, member: str | None = None) -> tuple[str, ...]:
+    """Return the possible stems of a compressed or plain file; for a .zip with one member also the member's.
+
+    Args:
+        path: The file.
+        member: One of several files in a .zip, which alone gives the stem.
+    """
     name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-    members = _members(path) if path.suffix.lower() == ".zip" else []
-    found = [name, *(PurePosixPath(member).name for member in members if _is_json(member))]
+    members = [PurePosixPath(found).name for found in ([member] if member else json_members(path))]
+    found = members if member else [name, *members]
     return tuple(dict.fromkeys(text[: -len(Path(text).suffix)] if Path(text).suffix else text for text in found))
 
 
-def read_unpacked(path: Path, *, name: str) -> bytes:
-    """Read a file; gzip is decompressed, and a zip archive must contain one GeoJSON or JSON file.
+def read_unpacked(path: Path, *, name: str, member: str | None = None) -> bytes:
+    """Read a file; gzip is decompressed, and of a zip archive one GeoJSON or JSON file is read.
 
     The first bytes decide, not the name: browsers decompress downloads and keep their names.
 
     Args:
         path: The file.
         name: Its name in messages.
+        member: Which file of a zip archive; None if it contains only one.
 
     Raises:
         FileContentError: If it is not a regular file or is too long.
@@ -60,13 +75,11 @@ def read_unpacked(path: Path, *, name: str) -> bytes:
     """
     try:
         match _start(path):
-            case b"\x1f\x8b":
+            case start if start == _GZIP:
                 with gzip.open(path) as file:
                     return _read(file, name)
-            case b"PK":
-                return _read_member(path, name)
-            case _ if path.suffix.lower() == ".zip":  # data may precede the archive
-                return _read_member(path, name)
+            case _ if _is_zip(path):
+                return _read_member(path, name, member)
             case _:
                 return read_regular(path, name=name, most_bytes=_most_bytes(), variable=_SIZE)
     except CytosegError:
@@ -82,12 +95,26 @@ def _start(path: Path) -> bytes:
         return file.read(2)
 
 
-def _read_member(path: Path, name: str) -> bytes:
-    members = [member for member in _members(path) if _is_json(member)]
-    if len(members) != 1:
-        raise LabelError(f"{name}: holds {len(members)} GeoJSON files, but must hold one. Unpack it by hand.")
-    with zipfile.ZipFile(path) as archive, archive.open(members[0]) as file:
+def _is_zip(path: Path) -> bool:
+    """Return whether a file is a zip archive by its first bytes or, as data may precede the archive, by its name."""
+    return _start(path) == b"PK" or (path.suffix.lower() == ".zip" and _start(path) != _GZIP)
+
+
+def _read_member(path: Path, name: str, member: str | None) -> bytes:
+    found = json_members(path) if member is None else (member,)
+    if not found:
+        instead = _instead(path) or f" that can be listed: it is empty or damaged, or holds over {_MAX_MEMBERS:,} files"
+        raise LabelError(f"{name}: holds no GeoJSON file{instead}. Export it again, or unpack it and name the folder.")
+    if len(found) > 1:
+        raise LabelError(f"{name}: holds {len(found)} JSON files{_instead(path)}. Unpack it, and name the folder.")
+    with zipfile.ZipFile(path) as archive, archive.open(found[0]) as file:
         return _read(file, name)
+
+
+def _instead(path: Path) -> str:
+    """List the first files of an archive for a message."""
+    members = [one_line(PurePosixPath(member).name, most=_LONGEST_NAME) for member in _members(path) if member]
+    return f" ({listed(members, most=_SHOWN, between=', ')})" if members else ""
 
 
 def _members(path: Path) -> list[str]:

@@ -20,12 +20,14 @@ _CONVERT = "What is in another encoding can be converted with iconv."
 Points = tuple[tuple[float, float], ...]
 
 
-def load_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") -> object:
+def load_json(path: Path, *, name: str, again: str, numbers: Numbers = "any", member: str | None = None) -> object:
     """Load a JSON file, compressed or not, like `read_json` but without the encoding."""
-    return read_json(path, name=name, again=again, numbers=numbers)[0]
+    return read_json(path, name=name, again=again, numbers=numbers, member=member)[0]
 
 
-def read_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") -> tuple[object, str]:
+def read_json(
+    path: Path, *, name: str, again: str, numbers: Numbers = "any", member: str | None = None
+) -> tuple[object, str]:
     """Load a JSON file.
 
     Args:
@@ -33,6 +35,7 @@ def read_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") ->
         name: Its name in messages.
         again: Last sentence of a message, what to do about a damaged file.
         numbers: See ``json_text.load_json``.
+        member: Which file of a .zip; None if it contains only one.
 
     Returns:
         The parsed value and its encoding: UTF-8, UTF-16, UTF-32, or guessed GBK or Windows-1252.
@@ -41,7 +44,7 @@ def read_json(path: Path, *, name: str, again: str, numbers: Numbers = "any") ->
         LabelError: If it is missing, not complete JSON, or in another encoding.
     """
     try:
-        data = read_unpacked(path, name=name)
+        data = read_unpacked(path, name=name, member=member)
         encoding = encoding_of(data)
         text = data if encoding.startswith("utf-8") else data.decode(encoding)
         return parse_json(text, name=name, numbers=numbers), encoding

@@ -87,19 +87,20 @@ def is_geojson(content: object) -> bool:
     return isinstance(content, dict) and content.get("type") in ("FeatureCollection", "Feature")
 
 
-def read_geojson(path: Path, *, name: str, problems: list[str]) -> GeoFile | None:
+def read_geojson(path: Path, *, name: str, problems: list[str], member: str | None = None) -> GeoFile | None:
     """Read a GeoJSON file.
 
     Args:
         path: The file.
         name: Its name in messages.
         problems: One sentence is added per problem.
+        member: Which file of a .zip; None if it contains only one.
 
     Returns:
         The content, or None if a problem was added.
     """
     try:
-        entries = _entries(load_json(path, name=name, again=AGAIN), name)
+        entries = _entries(load_json(path, name=name, again=AGAIN, member=member), name)
     except LabelError as error:
         problems.append(str(error))
         return None
@@ -138,6 +139,8 @@ def _entries(content: object, name: str) -> Sequence[object]:
         if isinstance(entries, list):
             return entries
         raise LabelError(f"{name}: 'features' is {kind_of(entries)}, but must be a list. {AGAIN}")
+    if isinstance(content, dict) and "shapes" in content:
+        raise LabelError(f"{name}: is a labelme file, not GeoJSON. Unpack it as .json beside its image.")
     raise LabelError(f"{name}: holds {kind_of(content)} without GeoJSON features. {AGAIN}")
 
 

@@ -11,7 +11,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats import sidecar
 from cytoseg.formats.annotation import HOLE, UNSCORED, Annotation, AreaRule, Shape, paint_collecting
-from cytoseg.formats.compressed_text import GEOJSON, is_geojson_name, is_packed
+from cytoseg.formats.compressed_text import GEOJSON, is_geojson_name, is_packed, json_members, plain_stems
 from cytoseg.formats.encodings import is_unicode
 from cytoseg.formats.instance_maps import find_instance_maps, read_instance_map
 from cytoseg.formats.json_files import load_json
@@ -215,10 +215,18 @@ def _geojson_files(folder: Path) -> list[Path]:
 
 
 def _planned(path: Path, state: ImportState) -> list[SlideCrop]:
-    file = read_geojson(path, name=path.relative_to(state.root).as_posix(), problems=state.problems)
-    if file is None:
-        return []
-    return plan_crops(file, path, state.rules.slides, problems=state.problems, notes=state.notes)
+    """Plan the crops of a GeoJSON file, or of each that a .zip holds."""
+    name, members = path.relative_to(state.root).as_posix(), json_members(path)
+    several = members if len(members) > 1 else (None,)
+    found = []
+    for member in several:
+        where = name if member is None else f"{name}/{member}"
+        file = read_geojson(path, name=where, problems=state.problems, member=member)
+        if file is not None:
+            stems, rules = plain_stems(path, member), state.rules.slides
+            crops = plan_crops(file, stems, rules, beside=path.parent, problems=state.problems, notes=state.notes)
+            found += crops
+    return found
 
 
 def read_item(item: Item, state: ImportState) -> Reading | None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats.annotation import Annotation, AreaRule, Shape, covered, ring_of
-from cytoseg.formats.compressed_text import plain_stems
 from cytoseg.formats.json_files import Points
 from cytoseg.formats.qupath import CROP_NAME, REGION, Feature, GeoFile
 from cytoseg.formats.sidecar import Origin, read_sidecar
@@ -73,14 +72,15 @@ class SlideCrop:
 
 
 def plan_crops(
-    file: GeoFile, path: Path, rules: SlideRules, *, problems: list[str], notes: list[str]
+    file: GeoFile, stems: Sequence[str], rules: SlideRules, *, beside: Path, problems: list[str], notes: list[str]
 ) -> list[SlideCrop]:
     """Find a file's slide and the crops marked on it.
 
     Args:
         file: The features.
-        path: The GeoJSON file.
+        stems: Possible names of the slide, with or without its extension.
         rules: How crops are cut.
+        beside: Folder of the GeoJSON file, in which slides are sought too.
         problems: One sentence is added per problem.
         notes: A sentence is added if features are left out.
 
@@ -91,7 +91,7 @@ def plan_crops(
     drawn = [feature for feature in file.features if feature.shapes]
     marks = [feature for feature in drawn if feature.label not in rules.regions]
     try:
-        with open_slide(_find_slide(file.name, path, rules.folder)) as slide:
+        with open_slide(_find_slide(file.name, stems, (rules.folder, beside))) as slide:
             lost = [feature for feature in drawn if not _meets(feature, _whole(slide))]
             found += [_outside(feature, slide) for feature in lost]
             gone = {feature.number for feature in lost}
@@ -174,10 +174,11 @@ def moved(shape: Shape, region: Region, size: Size) -> Shape:
     return replace(shape, points=scaled(shape.points), holes=tuple(map(scaled, shape.holes)))
 
 
-def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
-    stems = plain_stems(path)
+def _find_slide(name: str, stems: Sequence[str], places: tuple[Path | None, Path]) -> Path:
+    """Find a slide in the folder tree of the user's slides, if any, or else beside the annotations."""
     stem, plain = stems[0], set(map(plain_name, stems))
-    for place, globs in ((folder, ("**/*",)), (path.parent, ("*",))):
+    folder, beside = places
+    for place, globs in ((folder, ("**/*",)), (beside, ("*",))):
         if place is None:
             continue
         if not place.is_dir():
@@ -197,8 +198,8 @@ def _find_slide(name: str, path: Path, folder: Path | None) -> Path:
             )
         if fitting:
             return fitting[0]
-    places = "beside it" if folder is None else f"in {folder} or next to it"
-    raise LabelError(f"{name}: no slide called '{stem}' {places}. Put it there, or name its folder with --slides.")
+    where = "beside it" if folder is None else f"in {folder} or next to it"
+    raise LabelError(f"{name}: no slide called '{stem}' {where}. Put it there, or name its folder with --slides.")
 
 
 def _plan(file: GeoFile, slide: Slide, frame: Feature | None, marks: Sequence[Feature], rules: SlideRules) -> SlideCrop:

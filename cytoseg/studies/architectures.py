@@ -83,11 +83,14 @@ def outcome_or_stored(path: Path, decides: Mapping[str, Any], train: Callable[[]
         decides: Everything that determines it, as JSON.
         train: Trains and returns the `Outcome`.
     """
-    digest = digest_of(decides)
-    found = read_result(path, digest, _FILE)
-    if found is None:
-        found = write_result(path, _StoredOutcome(digest, train()), _FILE)
-    return found.outcome
+    found = stored_outcome(path, decides)
+    return found or write_result(path, _StoredOutcome(digest_of(decides), train()), _FILE).outcome
+
+
+def stored_outcome(path: Path, decides: Mapping[str, Any]) -> Outcome | None:
+    """Return the stored outcome of these inputs, or None; parameters as in ``outcome_or_stored``."""
+    found = read_result(path, digest_of(decides), _FILE)
+    return None if found is None else found.outcome
 
 
 def write_study(

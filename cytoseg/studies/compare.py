@@ -39,6 +39,7 @@ class ComparedMethod:
         settings: Everything besides seed and crops that determines the result, as JSON.
         seeded: False if the result does not depend on the seed; it then runs once.
         about_s: Estimated seconds for training and scoring; 0 if unknown.
+        scoring_s: Part of ``about_s`` for scoring alone.
     """
 
     key: str
@@ -47,6 +48,7 @@ class ComparedMethod:
     settings: Mapping[str, Any]
     seeded: bool = True
     about_s: float = 0.0
+    scoring_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -175,19 +177,18 @@ def result_path(folder: Path, method: ComparedMethod, seed: int) -> Path:
     return folder / "runs" / f"{method.key}-{seed}.json"
 
 
-def seconds_left_from(methods: Sequence[ComparedMethod], task: Task, folder: Path) -> list[float]:
-    """Estimate the remaining time before each training; finished ones take no time.
+def seconds_each(methods: Sequence[ComparedMethod], task: Task, folder: Path) -> list[float]:
+    """Estimate the seconds of each training of ``compare`` in order, 0 for finished ones.
 
     Args:
         methods: As for ``compare``.
         task: As for ``compare``.
         folder: As for ``compare``.
-
-    Returns:
-        Seconds, one per training and a final 0.
     """
-    each = [0.0 if result_path(folder, c, seed).exists() else c.about_s for c, seed in runs_of(methods, task)]
-    return [sum(each[done:]) for done in range(len(each) + 1)]
+    return [
+        0.0 if stored_run(method, seed, task, path=result_path(folder, method, seed)) else method.about_s
+        for method, seed in runs_of(methods, task)
+    ]
 
 
 def run_or_reuse(method: ComparedMethod, seed: int, task: Task, *, path: Path) -> StoredRun:
@@ -199,10 +200,18 @@ def run_or_reuse(method: ComparedMethod, seed: int, task: Task, *, path: Path) -
         task: The common task.
         path: The JSON result file.
     """
+    found = stored_run(method, seed, task, path=path)
+    return found or write_result(path, _run(method, seed, task, digest=_digest(method, seed, task)), _RUN)
+
+
+def stored_run(method: ComparedMethod, seed: int, task: Task, *, path: Path) -> StoredRun | None:
+    """Return the stored result of a training with these inputs, or None; parameters as in ``run_or_reuse``."""
+    return read_result(path, _digest(method, seed, task), _RUN)
+
+
+def _digest(method: ComparedMethod, seed: int, task: Task) -> str:
     decides = {"task": dict(task.details), "settings": dict(method.settings), "seed": seed}
-    decides |= {"test": [crop.crop for crop in task.crops], "classes": list(task.classes)}
-    digest = digest_of(decides)
-    return read_result(path, digest, _RUN) or write_result(path, _run(method, seed, task, digest=digest), _RUN)
+    return digest_of(decides | {"test": [crop.crop for crop in task.crops], "classes": list(task.classes)})
 
 
 def _run(method: ComparedMethod, seed: int, task: Task, *, digest: str) -> StoredRun:

@@ -14,7 +14,7 @@ from cytoseg.csv_table import Numeral, write_csv
 from cytoseg.errors import LabelError
 from cytoseg.evaluation.learning_curve import LEAST_COUNTS, MORE, TABLE, TESTED, Curve, as_curve, worth
 from cytoseg.metrics.segmentation import iou
-from cytoseg.studies.compare import ComparedMethod, Task, run_or_reuse
+from cytoseg.studies.compare import ComparedMethod, Task, run_or_reuse, stored_run
 from cytoseg.writing import atomic_path, write_atomically
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -76,26 +76,44 @@ def label_efficiency(
         task: The test crops; a draw is trained with the first seed plus its number.
         draws: From ``draw_crops``.
         folder: Takes runs/, label_efficiency.csv, .md and .png.
-        on_run: Called before each draw with its description, the number done, and the total.
+        on_run: Called before each training with its description, the number done, and the total.
 
     Returns:
         A curve per method, by key.
     """
     scores: dict[str, dict[tuple[int, int], list[float]]] = {}
     titles: dict[str, str] = {}
-    for done, draw in enumerate(draws):
-        on_run(f"{len(draw.crops)} crops, draw {draw.number + 1}", done, len(draws))
-        on_draw = replace(task, details={**task.details, "drawn": list(draw.crops)})
-        for method in methods_of(draw):
-            path = folder / "runs" / f"{method.key}-{len(draw.crops)}-{draw.number}.json"
-            run = run_or_reuse(method, task.seeds[0] + draw.number, on_draw, path=path)
-            pooled = iou(np.sum(run.counts, axis=0, dtype=np.int64))
-            scores.setdefault(method.key, {})[len(draw.crops), draw.number] = pooled.tolist()
-            titles[method.key] = method.title
-    on_run("done", len(draws), len(draws))
+    trainings = [(draw, method) for draw in draws for method in methods_of(draw)]
+    for done, (draw, method) in enumerate(trainings):
+        on_run(f"{method.title}, {len(draw.crops)} crops, draw {draw.number + 1}", done, len(trainings))
+        run = run_or_reuse(method, **_inputs(draw, method, task, folder))
+        pooled = iou(np.sum(run.counts, axis=0, dtype=np.int64))
+        scores.setdefault(method.key, {})[len(draw.crops), draw.number] = pooled.tolist()
+        titles[method.key] = method.title
+    on_run("done", len(trainings), len(trainings))
     curves = {key: as_curve(titles[key], found) for key, found in scores.items()}
     _write(curves, task, folder)
     return curves
+
+
+def seconds_each(
+    methods_of: Callable[[Draw], Sequence[ComparedMethod]], task: Task, *, draws: Sequence[Draw], folder: Path
+) -> list[float]:
+    """Estimate the seconds of each training in order, 0 for finished ones; parameters as in ``label_efficiency``."""
+    return [
+        0.0 if stored_run(method, **_inputs(draw, method, task, folder)) else method.about_s
+        for draw in draws
+        for method in methods_of(draw)
+    ]
+
+
+def _inputs(draw: Draw, method: ComparedMethod, task: Task, folder: Path) -> dict[str, Any]:
+    """Return the seed, the task and the result file of a training."""
+    return {
+        "seed": task.seeds[0] + draw.number,
+        "task": replace(task, details={**task.details, "drawn": list(draw.crops)}),
+        "path": folder / "runs" / f"{method.key}-{len(draw.crops)}-{draw.number}.json",
+    }
 
 
 def sentences(curves: Mapping[str, Curve], names: Sequence[str]) -> list[str]:

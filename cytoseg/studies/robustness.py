@@ -19,7 +19,7 @@ from cytoseg.metrics.results import Score
 from cytoseg.metrics.segmentation import iou_kept, pooled_scores
 from cytoseg.records import RecordFile, file_key
 from cytoseg.slides.corrupt import CORRUPTIONS, Scale, corrupt, strength
-from cytoseg.studies.compare import ComparedMethod, Task, run_or_reuse
+from cytoseg.studies.compare import ComparedMethod, Task, run_or_reuse, stored_run
 from cytoseg.studies.robustness_figure import draw_curves, draw_pictures
 from cytoseg.studies.robustness_text import Kept, Robust, as_markdown, safe_sentences
 from cytoseg.writing import atomic_path, write_atomically
@@ -136,7 +136,7 @@ def robustness(
     Returns:
         One entry per method, in their order.
     """
-    cells = [(name, severity) for name in strengths.corruptions for severity in strengths.severities]
+    cells = _cells(strengths)
     total, found = len(methods) * (1 + len(cells)), []
     for number, method in enumerate(methods):
         once = replace(method, fit=functools.cache(method.fit))
@@ -150,14 +150,43 @@ def robustness(
     return found
 
 
+def seconds_each(methods: Sequence[ComparedMethod], task: Task, strengths: Strengths, *, folder: Path) -> list[float]:
+    """Estimate the seconds of each scoring in order, the first of a method with its training, 0 for finished ones.
+
+    Parameters are those of ``robustness``.
+    """
+    found = []
+    for method in methods:
+        training_s = method.about_s - method.scoring_s
+        for cell in (None, *_cells(strengths)):
+            asked, path = _asked(method, task, strengths, cell=cell, folder=folder)
+            if stored_run(method, asked.seeds[0], asked, path=path):
+                found.append(0.0)
+            else:
+                found.append(training_s + method.scoring_s)
+                training_s = 0.0
+    return found
+
+
+def _cells(strengths: Strengths) -> list[tuple[str, int]]:
+    return [(name, severity) for name in strengths.corruptions for severity in strengths.severities]
+
+
+def _asked(
+    method: ComparedMethod, task: Task, strengths: Strengths, *, cell: tuple[str, int] | None, folder: Path
+) -> tuple[Task, Path]:
+    """Return the task of one scoring, and its result file."""
+    path = folder / "runs" / f"{method.key}-clean.json"
+    if cell is None:
+        return task, path
+    return _corrupted(task, *cell, scale=strengths.scale), path.with_name(f"{method.key}-{cell[0]}-{cell[1]}.json")
+
+
 def _by_slide(
     method: ComparedMethod, task: Task, strengths: Strengths, *, cell: tuple[str, int] | None, folder: Path
 ) -> NDArray[np.int64]:
     """Return the counts of a method on each slide, (S, K, K), slides sorted by name."""
-    path = folder / "runs" / f"{method.key}-clean.json"
-    if cell is not None:
-        path = path.with_name(f"{method.key}-{cell[0]}-{cell[1]}.json")
-        task = _corrupted(task, *cell, scale=strengths.scale)
+    task, path = _asked(method, task, strengths, cell=cell, folder=folder)
     run = run_or_reuse(method, task.seeds[0], task, path=path)
     counts, slides = np.array(run.counts, np.int64), [crop.slide for crop in task.crops]
     return np.stack([counts[[s == slide for s in slides]].sum(axis=0) for slide in sorted(set(slides))])

@@ -34,7 +34,7 @@ from cytoseg.predict.slide_task import SlideTask, readable_tissue
 from cytoseg.recipe import Recipe
 from cytoseg.slides.open import find_slides, open_slide
 from cytoseg.workflows.backbone import backbone_folder, refuse_without_denoising, run_backbone
-from cytoseg.workflows.recorded_command import Run
+from cytoseg.workflows.recorded_command import Run, one_by_one
 from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.slide_tasks import slide_task
 from cytoseg.writing import clear_leftovers, write_atomically
@@ -112,7 +112,7 @@ def learn_thresholds(scorer: Scorer, slides: Sequence[Path]) -> Thresholds:
     """
     tasks = [scorer.task(path, scorer.folder / NORMAL) for path in slides]
     _refuse_same_name(tasks)
-    for task in tasks:
+    for task in one_by_one(tasks, "normal slides"):
         write = functools.partial(_write_counts, scorer.segment.classes, task.provenance)
         job = MapJob(task.folder, scorer.segment.classes, task.provenance, write, tuple(RANGES))
         _score(scorer, task, job, AnomalyPredictor(scorer.segment, scorer.denoiser))
@@ -164,7 +164,7 @@ def score_slides(scorer: Scorer, slides: Sequence[Path], thresholds: Thresholds)
     _refuse_same_name(tasks)
     predictor = AnomalyPredictor(scorer.segment, scorer.denoiser, thresholds)
     outcomes: list[tuple[SlideTask, str | None]] = []
-    for task in tasks:
+    for task in one_by_one(tasks, "slides"):
         side_px = scorer.recipe.crops.size_px
         destination = AnomalyDestination(scorer.segment.classes, thresholds, side_px, task.provenance)
         write = functools.partial(_write_anomalies, destination)

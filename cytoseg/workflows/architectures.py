@@ -2,7 +2,9 @@
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from cytoseg.recipe import Recipe
 from cytoseg.recipe.file import recipe_of
 from cytoseg.runs import versions
 from cytoseg.slides.crops import RandSlideCropd
-from cytoseg.studies.architectures import CONTROL, VariantRow, outcome_or_stored, write_study
+from cytoseg.studies.architectures import CONTROL, Outcome, VariantRow, outcome_or_stored, stored_outcome, write_study
 from cytoseg.workflows.compared_methods import Learning
 from cytoseg.workflows.run_paths import split_of
 from cytoseg.workflows.training_crops import tissue_crops
@@ -74,7 +76,7 @@ def compare_architectures(
     asking: Asking,
     folder: Path,
     *,
-    on_crops: Callable[[int, int], None],
+    on_part: Callable[[int, int], None],
 ) -> tuple[str, Path]:
     """Train and measure all variants with all seeds, reusing finished trainings.
 
@@ -83,7 +85,8 @@ def compare_architectures(
         variants: From ``variants_of``.
         asking: Length of each training, and number of seeds and samples.
         folder: Takes runs/, architectures.csv, .md and .png.
-        on_crops: Called with the crops seen by all trainings, and their total.
+        on_part: Called with the crops that the trainings of this call have seen and their total; if trainings end by
+            time, with seconds.
 
     Returns:
         The table in Markdown, and the folder.
@@ -93,24 +96,25 @@ def compare_architectures(
         LabelError: If a labelled crop was changed after the import.
         CytosegError: If a training diverges.
     """
-    each, total = recipe.training.crops, (len(variants) + 1) * asking.seeds * recipe.training.crops
     named = [*((name, name, 0) for name in variants), (CONTROL, BASE, asking.seeds)]
     with contextlib.closing(tissue_crops(recipe)) as crop:
         question = _question(recipe, asking, crop)
-        rows = []
-        for number, (title, name, offset) in enumerate(named):
-            outcomes = []
-            for i in range(asking.seeds):
-                done = (number * asking.seeds + i) * each
-                seed = recipe.training.seed + offset + i
-                path = folder / "runs" / f"{name}-{seed}.json"
-                train = partial(
-                    measure, variants[name], question, seed=seed, on_crops=partial(_add, on_crops, done, total)
-                )
-                outcomes.append(outcome_or_stored(path, _decides(variants[name], question, seed), train))
-            rows.append(VariantRow(title, tuple(outcomes)))
+        trainings = [
+            _Training(title, name, recipe.training.seed + offset + i)
+            for title, name, offset in named
+            for i in range(asking.seeds)
+        ]
+        decides = [_decides(variants[training.name], question, training.seed) for training in trainings]
+        paths = [folder / "runs" / f"{training.name}-{training.seed}.json" for training in trainings]
+        left = sum(stored_outcome(*both) is None for both in zip(paths, decides, strict=True))
+        track = _Track(on_part, asking.seconds, recipe.training.crops, left)
+        outcomes: dict[str, list[Outcome]] = {}
+        for training, path, decided in zip(trainings, paths, decides, strict=True):
+            train = partial(_measured, variants[training.name], question, training.seed, track)
+            outcomes.setdefault(training.title, []).append(outcome_or_stored(path, decided, train))
         floor = floor_of(recipe, question)
-    length = f"{each:,} crops" if asking.seconds is None else f"{asking.seconds / 60:g} min"
+    rows = [VariantRow(title, tuple(found)) for title, found in outcomes.items()]
+    length = f"{recipe.training.crops:,} crops" if asking.seconds is None else f"{asking.seconds / 60:g} min"
     note = (
         f"Each trained for {length} of {recipe.crops.size_px} px; {asking.samples} samples by DDIM of at most "
         f"{SAMPLE_STEPS} steps; features of KID and FID: the image filters. Losses are errors of the predicted noise; "
@@ -119,8 +123,33 @@ def compare_architectures(
     return write_study(folder, rows, recipe.class_list().names, floor=floor, note=note), folder
 
 
-def _add(on_crops: Callable[[int, int], None], done: int, total: int, crops_seen: int) -> None:
-    on_crops(min(done + crops_seen, total), total)
+@dataclass(frozen=True)
+class _Training:
+    title: str
+    name: str
+    seed: int
+
+
+@dataclass
+class _Track:
+    """Progress over the trainings of a call, in crops or seconds."""
+
+    on_part: Callable[[int, int], None]
+    seconds: float | None
+    crops: int
+    trainings: int
+    done: int = 0
+
+    def seen(self, begin: float, crops_seen: int) -> None:
+        """Show the progress of a training that began at a time and has seen this many crops."""
+        each, part = (self.crops, crops_seen) if self.seconds is None else (self.seconds, time.monotonic() - begin)
+        self.on_part(round(self.done * each + min(part, each)), max(1, round(self.trainings * each)))
+
+
+def _measured(recipe: Recipe, question: Question, seed: int, track: _Track) -> Outcome:
+    outcome = measure(recipe, question, seed=seed, on_crops=partial(track.seen, time.monotonic()))
+    track.done += 1
+    return outcome
 
 
 def _question(recipe: Recipe, asking: Asking, crop: RandSlideCropd) -> Question:

@@ -249,7 +249,7 @@ def _draw_missing(
     with progress(title, len(wanted), done=there) as bar:
         for first in range(0, len(missing), batch):
             numbers = missing[first : first + batch]
-            samples = draw(numbers, functools.partial(_note, bar, there + first, steps))
+            samples = draw(numbers, functools.partial(_note, bar, there + first, len(numbers), steps))
             for number, sample in zip(numbers, samples, strict=True):
                 fault = fault_of(sample)
                 if fault is None:
@@ -260,5 +260,8 @@ def _draw_missing(
     return faults
 
 
-def _note(bar: Bar, done: int, steps: int | None, step: int) -> None:
-    bar.at(done, f"step {step}" if steps is None else f"step {step} of {steps}")
+def _note(bar: Bar, done: int, batch: int, steps: int | None, step: int) -> None:
+    if steps is None:
+        bar.at(done, f"step {step}")
+    else:
+        bar.at(done, f"step {step} of {steps}", part=batch * step / steps)

@@ -1,11 +1,12 @@
 import gzip
+import re
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from cytoseg.errors import CytosegError, LabelError
-from cytoseg.formats.compressed_text import is_geojson_name, is_packed, plain_stems, read_unpacked
+from cytoseg.formats.compressed_text import is_geojson_name, is_packed, json_members, plain_stems, read_unpacked
 
 
 def make_zip(path: Path, *names: str, text: str = "[]") -> Path:
@@ -46,11 +47,31 @@ def test_names_tell_geojson_and_the_slide(tmp_path: Path) -> None:
     assert plain_stems(tmp_path / "a.svs.geojson.gz") == ("a.svs",)
 
 
-@pytest.mark.parametrize("count", [0, 2])
-def test_a_zip_holds_one_file(tmp_path: Path, count: int) -> None:
-    made = make_zip(tmp_path / "a.zip", *(f"{i}.geojson" for i in range(count)))
-    with pytest.raises(LabelError, match=rf"m: holds {count} GeoJSON files, but must hold one\. Unpack it by hand"):
-        read_unpacked(made, name="m")
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ((), "m: holds no GeoJSON file that can be listed: it is empty or damaged, or holds over 1,000 files. Export"),
+        (("in/a.svs", "b", "c", "d", "e"), "m: holds no GeoJSON file (a.svs, b, c, d and 1 more). Export"),
+        (("a.geojson", "b.geojson"), "m: holds 2 JSON files (a.geojson, b.geojson). Unpack it, and name the folder."),
+    ],
+)
+def test_a_zip_without_one_file_says_what_it_holds(tmp_path: Path, names: tuple[str, ...], says: str) -> None:
+    with pytest.raises(LabelError, match=re.escape(says)):
+        read_unpacked(make_zip(tmp_path / "a.zip", *names), name="m")
+
+
+def test_one_of_several_files_is_read_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in {"in/b.svs.geojson": "[1]", "__MACOSX/in/._b.svs.geojson": "", "c.GEOJSON": "[2]"}.items():
+            archive.writestr(name, text)
+        archive.writestr("classes.json", "{}")
+    assert json_members(path) == ("in/b.svs.geojson", "c.GEOJSON")
+    assert [read_unpacked(path, name="a", member=member) for member in json_members(path)] == [b"[1]", b"[2]"]
+    assert plain_stems(path, "in/b.svs.geojson") == ("b.svs",)
+    assert json_members(make_zip(tmp_path / "d.zip", "x.json", ".y.json")) == ("x.json",)
+    (tmp_path / "plain.geojson").write_bytes(b"[1]PK\5\6")
+    assert json_members(tmp_path / "plain.geojson") == json_members(tmp_path / "missing.zip") == ()
 
 
 @pytest.mark.parametrize("name", ["a.geojson.gz", "a.zip"])
@@ -60,7 +81,7 @@ def test_damaged_archives_are_refused(tmp_path: Path, name: str) -> None:
     data = bytearray((tmp_path / name).read_bytes())
     data[44:52] = b"damaged!"
     (tmp_path / name).write_bytes(data if name == "a.zip" else data[:-6])
-    with pytest.raises(LabelError, match=r"m: (cannot be unpacked|holds 0 GeoJSON)"):
+    with pytest.raises(LabelError, match=r"m: (cannot be unpacked|holds no GeoJSON)"):
         read_unpacked(tmp_path / name, name="m")
 
 

@@ -1,3 +1,4 @@
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,46 @@ def test_each_region_becomes_a_crop(slide: Path, write_geojson: Write, take_in: 
     np.testing.assert_array_equal(first.label_map(), expected)
     assert (second.crop, second.width, second.height) == ("Pap 07.2 мазок_x30_y20", 10, 10)
     assert read_original(first.folder, first.crop).origin == Origin("Pap 07.2 мазок", Region(10, 5, 8, 6))
+
+
+def test_a_zip_of_several_exports_is_read_like_its_folder(
+    slide: Path, write_geojson: Write, take_in: Callable[..., ImportReport]
+) -> None:
+    save(slide.with_name("other.png"))
+    path = slide.with_name("exports.zip")
+    first = write_geojson(slide.with_suffix(".geojson"), box("Region*", 0, 0, 6, 4), box("cell", 1, 1, 3, 2))
+    second = write_geojson(slide.with_name("b.geojson"), box("Region*", 8, 4, 6, 4), box("nucleus", 8, 4, 2, 2))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(first, f"batch 1/{slide.name}.geojson")
+        archive.write(second, "batch 2/other.geojson")
+        archive.writestr("__MACOSX/batch 2/._other.geojson", "\0")
+        archive.writestr("classes.json", "{}")
+    first.unlink()
+    second.unlink()
+    for source in (path, path.parent):
+        report = take_in(source)
+        assert [(crop.crop, crop.slide, crop.source) for crop in report.crops] == [
+            ("Pap 07.2 мазок_x0_y0", "Pap 07.2 мазок", f"exports.zip/batch 1/{slide.name}.geojson, feature 1"),
+            ("other_x8_y4", "other", "exports.zip/batch 2/other.geojson, feature 1"),
+        ]
+        assert [crop.pixels["cell"] for crop in report.crops] == [6, 0]
+        assert [crop.pixels["nucleus"] for crop in report.crops] == [0, 4]
+
+
+def test_a_file_in_a_zip_without_its_slide_is_named(
+    slide: Path, write_geojson: Write, take_in: Callable[..., ImportReport]
+) -> None:
+    path = slide.with_name("exports.zip")
+    made = write_geojson(slide.with_suffix(".geojson"), box("Region*", 0, 0, 6, 4))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(made, f"{slide.name}.geojson")
+        archive.write(made, "lost.geojson")
+        archive.writestr("crop.geojson", '{"shapes": [], "imagePath": "crop.png"}')
+    made.unlink()
+    told = refusal(take_in, path)
+    assert "exports.zip/lost.geojson: no slide called 'lost' beside it. Put it there" in told
+    assert "exports.zip/crop.geojson: is a labelme file, not GeoJSON. Unpack it as .json beside its image." in told
+    assert str(slide.stem) not in told
 
 
 def test_what_lies_in_the_box_but_not_in_the_region_is_ignore(

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytoseg.studies.compare import ComparedMethod, Predict, Row, Task, _draw, as_markdown, compare, seconds_left_from
+from cytoseg.studies.compare import ComparedMethod, Predict, Row, Task, _draw, as_markdown, compare, seconds_each
 
 NAMES = ("glass", "cell", "never")
 TRUTH = np.array([[0, 0, 0, 1], [0, 0, 1, 1]], np.uint8)
@@ -171,9 +171,10 @@ def test_trainings_that_are_kept_take_no_time(fits: Fits, tmp_path: Path) -> Non
     glass = ComparedMethod("glass", "All glass", fits.glass, {}, seeded=False, about_s=1.0)
     wrong = ComparedMethod("wrong", "Some wrong", fits.wrong, {}, about_s=60.0)
     task = Task(CROPS, NAMES, (0, 1, 2), {})
-    assert seconds_left_from([glass, wrong], task, tmp_path) == [181, 180, 120, 60, 0]
+    assert seconds_each([glass, wrong], task, tmp_path) == [1, 60, 60, 60]
     compare([wrong], replace(task, seeds=(1,)), folder=tmp_path)
-    assert seconds_left_from([glass, wrong], task, tmp_path) == [121, 120, 60, 60, 0]
+    assert seconds_each([glass, wrong], task, tmp_path) == [1, 60, 0, 60]
+    assert seconds_each([glass, replace(wrong, settings={"steps": 9})], task, tmp_path) == [1, 60, 60, 60]
 
 
 def test_corrected_test_crops_are_counted_in_every_table(fits: Fits, tmp_path: Path) -> None:

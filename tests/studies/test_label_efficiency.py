@@ -1,5 +1,5 @@
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from PIL import Image
 from cytoseg.errors import LabelError
 from cytoseg.evaluation.learning_curve import read_curves
 from cytoseg.studies.compare import ComparedMethod, Predict, Task
-from cytoseg.studies.label_efficiency import Draw, draw_crops, label_efficiency
+from cytoseg.studies.label_efficiency import Draw, draw_crops, label_efficiency, seconds_each
 
 NAMES = ("glass", "cell")
 TRUTH = np.array([[0, 0, 0, 0], [1, 1, 1, 1]], np.uint8)
@@ -92,6 +92,21 @@ def test_every_draw_is_trained_once_and_scored_on_all_test_crops(tmp_path: Path)
     other = [Draw(draw.number, tuple(reversed(draw.crops))) for draw in draws]
     label_efficiency(fits.methods, TASK, draws=other, folder=tmp_path)
     assert len(fits.seen) == 10  # a single crop is the same in either order
+
+
+def test_the_time_of_each_training_is_estimated_and_of_a_kept_one_is_nothing(tmp_path: Path) -> None:
+    def timed(draw: Draw) -> list[ComparedMethod]:
+        return [replace(method, about_s=60.0 * len(draw.crops)) for method in Fits().methods(draw)]
+
+    draws, told = draw_crops([True] * 4, counts=(1, 2), draws=2, seed=0), []
+    assert seconds_each(timed, TASK, draws=draws, folder=tmp_path) == [60, 60, 120, 120, 240, 240]
+    label_efficiency(timed, TASK, draws=draws[:2], folder=tmp_path, on_run=lambda *call: told.append(call))
+    assert told == [
+        ("Finds some, 1 crops, draw 1", 0, 2),
+        ("Finds some, 1 crops, draw 2", 1, 2),
+        ("done", 2, 2),
+    ]
+    assert seconds_each(timed, TASK, draws=draws, folder=tmp_path) == [0, 0, 120, 120, 240, 240]
 
 
 TESTED = {"test crops": "2", "test crops corrected from a prediction": "0"}

@@ -1,6 +1,6 @@
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import CytosegError
 from cytoseg.slides.corrupt import Scale, corrupt
 from cytoseg.studies.compare import ComparedMethod, Predict, Task
-from cytoseg.studies.robustness import ROBUSTNESS, CorruptedCrop, Strengths, robustness
+from cytoseg.studies.robustness import ROBUSTNESS, CorruptedCrop, Strengths, robustness, seconds_each
 from cytoseg.studies.robustness_text import Robust
 
 pytestmark = pytest.mark.usefixtures("small_figures")
@@ -92,6 +92,14 @@ def test_the_share_kept_of_each_corruption_is_scored_beside_the_clean_iou(tmp_pa
     assert kept["contrast", 1].value == 1.0
     assert kept["contrast", 5].value == 0.0  # pulled 60 % of the way to the mean of 175, a cell has 145
     assert (glass.clean[1].value, glass.cells[0].kept[1].value) == (0.0, None)
+
+
+def test_the_first_score_of_a_method_takes_its_training_too_and_a_kept_one_nothing(tmp_path: Path) -> None:
+    strengths = Strengths(("brightness", "contrast"), (1, 5), SCALE, "cell")
+    methods = [replace(method, about_s=70.0, scoring_s=10.0) for method in Methods().methods()]
+    assert seconds_each(methods, TASK, strengths, folder=tmp_path) == [70, 10, 10, 10, 10] * 2
+    robustness(methods[:1], TASK, replace(strengths, severities=(1,)), folder=tmp_path)
+    assert seconds_each(methods, TASK, strengths, folder=tmp_path) == [0, 0, 70, 0, 10, 70, 10, 10, 10, 10]
 
 
 def test_crops_of_a_method_see_the_same_corruption_which_differs_between_crops(tmp_path: Path) -> None:
