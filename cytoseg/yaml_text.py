@@ -19,7 +19,13 @@ MAX_VALUES = 100_000
 MAX_MERGED = 30
 """Most aliases in a text with merge keys, which are expanded while parsing."""
 
+MAX_BRACKETS = 10_000
+"""Most opening brackets: the parser takes longer with each that is open, seconds for a line of a thousand."""
+
+_MAX_OPEN = 3 * MAX_DEPTH  # before parsing; brackets in quotes and comments count too
+_BRACKET = re.compile(r"[\[\]{}]")
 _ALIAS = re.compile(r"(?<![^\s\[,])\*\w")
+_TOO_DEEP = f"not YAML (lists or tables within each other more than {MAX_DEPTH} deep)"
 _HALF = re.compile("[\ud800-\udfff]")
 _SIZE = "CYTOSEG_MAX_YAML_KB"
 # Raised by the library on crafted text besides its own errors: impossible dates, unhashable keys, wrong tags.
@@ -61,7 +67,7 @@ def parse_yaml(text: str, *, name: str, yaml: YAML | None = None) -> Any:
 
     Raises:
         FileContentError: If it is not YAML, is too long (CYTOSEG_MAX_YAML_KB), is nested deeper than ``MAX_DEPTH``,
-            or contains more than ``MAX_VALUES`` values or integers beyond 64 bits.
+            or contains more than ``MAX_VALUES`` values, more than ``MAX_BRACKETS`` brackets or integers beyond 64 bits.
     """
     if _HALF.search(text):  # such as bytes of another encoding on the command line
         raise damaged(name, "not YAML (a lone surrogate, which is half a character)")
@@ -69,6 +75,7 @@ def parse_yaml(text: str, *, name: str, yaml: YAML | None = None) -> Any:
         raise damaged(name, f"is {len(text) / 1e6:,.1f} MB long. {raise_it(_SIZE)}".rstrip("."))
     if "<<" in text and len(_ALIAS.findall(text)) > MAX_MERGED:
         raise damaged(name, f"not YAML (merge keys beside more than {MAX_MERGED} aliases)")
+    _check_brackets(text, name)
     try:
         value: Any = (yaml or YAML(typ="safe", pure=True)).load(text)
     except (YAMLError, *_ODD) as error:
@@ -78,6 +85,19 @@ def parse_yaml(text: str, *, name: str, yaml: YAML | None = None) -> Any:
     return value
 
 
+def _check_brackets(text: str, name: str) -> None:
+    """Refuse text that would take the parser long: with very many brackets, or many within each other."""
+    opened = depth = 0
+    for bracket in _BRACKET.findall(text):
+        is_opening = bracket in "[{"
+        opened += is_opening
+        depth = max(0, depth + (1 if is_opening else -1))
+        if depth > _MAX_OPEN:
+            raise damaged(name, _TOO_DEEP)
+        if opened > MAX_BRACKETS:
+            raise damaged(name, f"not YAML (more than {MAX_BRACKETS:,} opening brackets)")
+
+
 def _check(value: Any, name: str) -> None:
     """Check all values iteratively: an alias may form a cycle."""
     waiting, seen = [(value, 1)], 0
@@ -85,7 +105,7 @@ def _check(value: Any, name: str) -> None:
         part, depth = waiting.pop()
         seen += 1
         if depth > MAX_DEPTH:
-            raise damaged(name, f"not YAML (lists or tables within each other more than {MAX_DEPTH} deep)")
+            raise damaged(name, _TOO_DEEP)
         if seen > MAX_VALUES:
             raise damaged(name, f"not YAML (more than {MAX_VALUES:,} values, counting those repeated by aliases)")
         if isinstance(part, dict):

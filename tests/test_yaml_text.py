@@ -56,6 +56,27 @@ def test_what_is_not_read_is_refused_in_one_line(text: str, why: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[" * 3000, "lists or tables within each other more than 32 deep"),
+        ("[" + ("{a: " * 200 + "}" * 200 + ",") * 99, "lists or tables within each other more than 32 deep"),
+        ("[" + ("[" * 30 + "]" * 30 + ",") * 1600 + "]", "more than 10,000 opening brackets"),
+    ],
+    ids=range(3),
+)
+def test_brackets_that_would_take_the_parser_seconds_are_refused_before(text: str, why: str) -> None:
+    begin = time.process_time()
+    with pytest.raises(FileContentError, match=rf"^a\.yaml: not YAML \({why}\)\.$"):
+        parse_yaml(text, name="a.yaml")
+    assert time.process_time() - begin < 1
+
+
+def test_brackets_of_texts_are_no_nesting() -> None:
+    text = "a: ']]]]'\nb: " + "[x, [y]]\n# " + "[" * 60 + "\nc: '" + "{" * 30 + "'\n"
+    assert parse_yaml(text, name="a.yaml") == {"a": "]]]]", "b": ["x", ["y"]], "c": "{" * 30}
+
+
 def test_a_file_that_never_ends_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("a: [" + "1, " * 3_500_000)

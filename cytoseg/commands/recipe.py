@@ -27,7 +27,7 @@ def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     loaded = load_recipe(recipe, overrides or ())
     channels = sum(c for c, _ in tap_shapes(loaded.architecture(), loaded.taps()))
     timesteps = loaded.feature_timesteps()
-    say(f"{loaded.name}: the recipe is valid. Run folder: {loaded.run_folder()}")
+    say(f"{loaded.name}: every value is valid. Run folder: {loaded.run_folder()}")
     levels = ", ".join(map(str, timesteps))
     filters = loaded.diffusion.channels * FILTERS_A_CHANNEL
     counted = {

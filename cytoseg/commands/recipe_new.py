@@ -13,6 +13,8 @@ from cytoseg.terminal import say, say_next
 from cytoseg.workflows.recipe_text import Sizes, Wanted, base_model, look_at, recipe_text
 from cytoseg.writing import write_atomically
 
+_OPTIONS = "Give all answers as options: --folder SLIDES --mpp 0.5 --classes background,cytoplasm,nucleus."
+
 
 def new(
     path: Annotated[Path, typer.Argument(metavar="[FILE]", help="Recipe file to write.")] = Path("mylab.yaml"),
@@ -52,7 +54,8 @@ def _asked(question: str, *, option: str, default: str | None = None) -> str:
     try:
         return str(typer.prompt(question, default=default)).strip()
     except typer.Abort as error:
-        raise RecipeError(f"recipe new: no terminal for questions. Use {option}.") from error
+        say("")
+        raise RecipeError(f"recipe new: no terminal for questions, here for {option}. {_OPTIONS}") from error
 
 
 def _mpp(given: str | None, sizes: Sizes, *, slides: int) -> float | None:

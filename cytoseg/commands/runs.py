@@ -35,7 +35,10 @@ def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder 
     """
     check_answers(folder, refuse=CytosegError)
     if not folder.is_dir():
-        raise CytosegError(f"{folder}: no such folder. Give the folder of your runs, or make one with train-ddpm.")
+        raise CytosegError(
+            f"{folder}: no such folder. Give the folder of your runs; the first command on a recipe makes it "
+            "(`cytoseg recipe new` writes one)."
+        )
     table, problems = Table("run", "recipe", "state", "crops seen", "last loss", "size"), []
     for path in find_runs(folder):
         try:
@@ -54,7 +57,7 @@ def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder 
         console.print(table)
         say_next("review", "RECIPE")
     else:
-        say(f"{folder}: no runs yet. `cytoseg train-ddpm RECIPE` makes one.")
+        say(f"{folder}: no runs yet. The first command on a recipe makes one.")
     for problem in problems:
         say(problem)
 

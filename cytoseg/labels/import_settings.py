@@ -149,10 +149,14 @@ def resolve(name: str, rules: ImportRules) -> str:
 
 
 def in_class_list(name: str, classes: ClassList) -> str:
-    """Return a name as the class list writes it: accents may be in either form; unchanged if it is not in the list."""
-    if name in classes.names or name.isascii():
+    """Return a name as the class list writes it; unchanged if it is not in the list.
+
+    Accents may be in either form, and a name typed with a space around it is the same name.
+    """
+    if name in classes.names:
         return name
-    return next((known for known in classes.names if composed(known) == composed(name)), name)
+    plain = composed(name).strip()
+    return next((known for known in classes.names if composed(known) == plain), name)
 
 
 def values_named(rules: ImportRules, classes: ClassList) -> tuple[int, ...]:

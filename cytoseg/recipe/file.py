@@ -4,6 +4,7 @@ import copy
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pydantic
@@ -43,7 +44,11 @@ def find_recipe(name: str) -> Path:
     if path.name == name and path.stem in shipped:
         return shipped[path.stem]
     near = did_you_mean(name.removesuffix(".yaml"), shipped)
-    raise RecipeError(f"{name}: no such recipe. Give a YAML file, or one of {', '.join(shipped)}{near}.")
+    own = quote(name) if path.suffix in (".yaml", ".yml") else "mylab.yaml"
+    raise RecipeError(
+        f"{name}: no such recipe. Give a YAML file, or one of {', '.join(shipped)}{near}. For your own slides write "
+        f"one with `cytoseg recipe new {own}`."
+    )
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -75,6 +75,10 @@ def _section(annotation: Any) -> type | None:
     return annotation if is_section else None
 
 
+_SHORT, _CLOSE, _CLOSE_SHORT = 4, 0.7, 0.6
+"""In a word of at most so many letters one wrong letter makes more of a difference: ``mmp`` for ``mpp``."""
+
+
 def key_names(section: type = Recipe, prefix: str = "") -> Iterator[str]:
     """List all keys and sections, such as ``training.batch``."""
     for key in keys_of(section):
@@ -98,5 +102,5 @@ def meant(key: str) -> str:
     if len(elsewhere) == 1:
         return f" (did you mean '{elsewhere[0]}'?)"
     beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
-    near = difflib.get_close_matches(last, beside, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(last, beside, n=1, cutoff=_CLOSE if len(last) > _SHORT else _CLOSE_SHORT)
     return f" (did you mean '{beside[near[0]]}'?)" if near else ""

@@ -277,4 +277,4 @@ def _folder_problem(folder: Path) -> str:
         return ""
     if folder.exists():
         return f"{folder}: is a file, not a folder. Name the folder, and the file in slides.include."
-    return f"{folder}: no such folder. Check slides.folders in the recipe."
+    return f"{folder}: no such folder. Check the path; in a recipe it is in slides.folders."

@@ -72,7 +72,7 @@ def _expand(text: str, problems: list[str]) -> list[Path]:
         return [path]
     found = [hit for hit in globbed_anywhere(text) if can_be_slide(hit)]
     if not found:
-        problems.append(f"{text}: no such file, and no slide matches it as a glob.")
+        problems.append(f"{text}: no such file, and no slide matches it as a glob. Check the path.")
     return found
 
 

@@ -24,7 +24,7 @@ def test_check_counts_slides_and_features_and_writes_nothing(cytoseg: CytosegCom
     result = cytoseg("recipe", "check", "tiny.yaml", "features.timesteps=[5, 50]", "features.taps=[block1.attention]")
     assert result.exit_code == 0
     first, features, _, slides, following = result.stdout.splitlines()  # the third is the progress bar
-    assert first == "tiny: the recipe is valid. Run folder: runs/tiny"
+    assert first == "tiny: every value is valid. Run folder: runs/tiny"
     # dim 8 with multipliers (1, 2): the shallow block has 8 channels.
     assert features == "Features: 8 channels at each of t = 5, 50: 16 in all"
     assert slides == "Slides: 2 found, 2 with cells"

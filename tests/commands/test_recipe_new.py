@@ -83,7 +83,7 @@ def test_class_names_of_any_kind_survive(cytoseg: CytosegCommand, names: str) ->
         (("--mpp", "0.5", "--classes", "a"), "name at least two classes"),
         (("--mpp", "0.5", "--classes", "a,a"), "a name appears twice"),
         (("--mpp", "20", "--classes", "a,b"), "too small for training"),
-        (("--mpp", "0.5"), "no terminal for questions. Use --classes."),
+        (("--mpp", "0.5"), "no terminal for questions, here for --classes. Give all answers as options: --folder"),
     ],
 )
 def test_wrong_answers_leave_nothing(cytoseg: CytosegCommand, options: tuple[str, ...], message: str) -> None:

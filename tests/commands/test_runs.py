@@ -126,14 +126,15 @@ def test_a_damaged_recipe_of_a_first_run_is_named(cytoseg: CytosegCommand) -> No
 def test_no_runs_yet(cytoseg: CytosegCommand) -> None:
     Path("runs").mkdir()
     result = cytoseg("runs")
-    assert (result.exit_code, result.stdout) == (0, "runs: no runs yet. `cytoseg train-ddpm RECIPE` makes one.\n")
+    assert (result.exit_code, result.stdout) == (0, "runs: no runs yet. The first command on a recipe makes one.\n")
 
 
 def test_no_such_folder(cytoseg: CytosegCommand) -> None:
     result = cytoseg("runs", "elsewhere")
     assert result.exit_code == 2
     assert result.stderr == (
-        "cytoseg: elsewhere: no such folder. Give the folder of your runs, or make one with train-ddpm.\n"
+        "cytoseg: elsewhere: no such folder. Give the folder of your runs; the first command on a recipe makes it "
+        "(`cytoseg recipe new` writes one).\n"
     )
 
 

@@ -15,6 +15,7 @@ from cytoseg.labels.import_settings import (
     ImportRules,
     ImportState,
     check_rules,
+    in_class_list,
     resolve,
     unknown_message,
     values_named,
@@ -47,6 +48,15 @@ def test_all_wrong_rules_are_reported_together(classes: ClassList) -> None:
 def test_what_qupath_ignores_is_ignore_unless_it_is_mapped() -> None:
     assert resolve("Ignore*", ImportRules()) == "__ignore__"
     assert resolve("Ignore*", ImportRules(class_map={"Ignore*": "cell"})) == "cell"
+
+
+def test_a_name_with_a_space_around_it_is_the_same_name(classes: ClassList) -> None:
+    assert [in_class_list(name, classes) for name in ("cell", " cell\n", "cells", "Cell")] == [
+        "cell",
+        "cell",
+        "cells",
+        "Cell",
+    ]
 
 
 def test_unknown_names_are_counted_with_a_way_out(

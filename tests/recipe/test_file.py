@@ -104,10 +104,21 @@ def test_a_recipe_is_found_by_path_and_by_name(tmp_path: Path, smallest: str) ->
         assert find_recipe(name).read_text(encoding="utf-8").count("name: cervical") == 1
 
 
-@pytest.mark.parametrize("name", ["cervcal", "other/cervical", "."])
-def test_an_unknown_recipe_lists_those_there_are(name: str) -> None:
-    with pytest.raises(RecipeError, match=r": no such recipe\. Give a YAML file, or one of .*, cervical, cytology-"):
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("cervcal", "mylab.yaml"),
+        ("other/cervical", "mylab.yaml"),
+        (".", "mylab.yaml"),
+        ("my lab.yaml", "'my lab.yaml'"),
+    ],
+)
+def test_an_unknown_recipe_lists_those_there_are_and_says_how_to_write_one(name: str, own: str) -> None:
+    with pytest.raises(
+        RecipeError, match=r": no such recipe\. Give a YAML file, or one of .*, cervical, cytology-"
+    ) as e:
         find_recipe(name)
+    assert str(e.value).endswith(f". For your own slides write one with `cytoseg recipe new {own}`.")
 
 
 def test_dump_and_load_give_the_same_recipe(load: Load) -> None:

@@ -25,6 +25,7 @@ def test_every_key_and_section_is_named() -> None:
         ("clases", "classes"),
         ("tile_px", "predict.tile_px"),  # in no section
         ("training.dropout", "interpreter.dropout"),  # in the wrong one
+        ("slides.mmp", "slides.mpp"),
         ("training.zzz", None),
     ],
 )
