@@ -52,7 +52,7 @@ LIGHT = {("recipe", "list"): "recipe_list"}
 
 _OF_THE_SYSTEM = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG),
-    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     *(errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV),
 )
 """Error numbers caused by disks, permissions and file names rather than by a bug."""
@@ -60,9 +60,11 @@ _OF_THE_SYSTEM = (
 
 _PERMIT = "Check the permissions of it and of its folder."
 _FREE = "Free some space."
+_IN_THE_WAY = "A folder is needed there. Move the file, or name another folder."
 _ADVICE = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _PERMIT),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FREE),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), _IN_THE_WAY),
 }
 _TEMPORARY = re.compile(r"(?<![^/\\])\.([^/\\]+)\.[a-z0-9_]{8}$")  # of tempfile, see writing.is_temporary
 

@@ -5,6 +5,7 @@ import datetime
 import importlib.metadata
 import itertools
 import json
+import math
 import os
 import platform
 import time
@@ -169,7 +170,7 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, *, keep_until: int | None = None, count: str = "crops_seen") -> None:
-        kept = [] if keep_until is None else [r for r in read_metrics(path) if r.get(count, 0) <= keep_until]
+        kept = [] if keep_until is None else [r for r in read_metrics(path) if _count_of(r, count) <= keep_until]
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._path = path
         self._file: TextIO = path.open("a", encoding="utf-8")
@@ -186,6 +187,12 @@ class MetricsLog:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _count_of(row: Mapping[str, Any], count: str) -> float:
+    """Return the count of a row, 0 without one; infinite if it is no number, as in a damaged file."""
+    found = row.get(count, 0)
+    return found if isinstance(found, int | float) else math.inf
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

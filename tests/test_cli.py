@@ -145,7 +145,14 @@ def test_a_users_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[st
             OSError(errno.EACCES, "Denied", "/runs/r/.recipe.yaml.olg_qq34"),
             "cytoseg: /runs/r/recipe.yaml: Denied. Check the permissions of it and of its folder.",
         ),
-        (OSError(errno.ENOTDIR, "No folder", "r/.x.toolong123"), "cytoseg: r/.x.toolong123: No folder."),
+        (
+            OSError(errno.ENOTDIR, "No folder", "r/.x.toolong123"),
+            "cytoseg: r/.x.toolong123: No folder. A folder is needed there. Move the file, or name another folder.",
+        ),
+        (
+            FileExistsError(errno.EEXIST, "File exists", "runs/a"),  # by mkdir, where a file is
+            "cytoseg: runs/a: File exists. A folder is needed there. Move the file, or name another folder.",
+        ),
         (OSError(errno.ENAMETOOLONG, "File name too long", "a\nb"), "cytoseg: a b: File name too long."),
         (MemoryError(), "cytoseg: out of memory. Close other programs, or use smaller images."),
     ],

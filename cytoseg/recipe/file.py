@@ -155,7 +155,8 @@ def _read(path: Path, yaml: YAML | None = None) -> Any:
     except FileContentError as error:
         raise RecipeError(str(error)) from error
     if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a table of sections, found {type(values).__name__}.")
+        found = "nothing" if values is None else type(values).__name__
+        raise RecipeError(f"{path}: a recipe is a table of sections, found {found}.")
     return values
 
 
@@ -193,6 +194,8 @@ def _sentence(error: Any) -> str:
     text = error["msg"].removeprefix("Value error, ")
     if error["type"] in ("dataclass_type", "model_type"):  # pydantic adds the name of one of our classes
         text = "Input should be a valid dictionary"
+    if error["type"] == "tuple_type":  # YAML has lists
+        text = "Input should be a list, such as [a, b]"
     return f"{where}: {text}, found {shown(error['input'])}" if where else text
 
 

@@ -39,7 +39,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=80)]
+    name: Annotated[str, Field(pattern=r"^[\w.-]*[\w-][\w.-]*$", max_length=80)]
     """Short name of the recipe, also of the run folder."""
     folder: Path | None = None
     """Run folder for all output; null is runs/<name>, relative to the current folder."""

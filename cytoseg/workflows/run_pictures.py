@@ -46,8 +46,10 @@ def save_loss_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     Args:
         path: PNG to write.
         rows: Rows of ``metrics.jsonl`` with ``crops_seen``, ``loss``, ``by_t`` unless of an autoencoder, and further
-            losses; no plot if empty. A denoising loss that is 0 throughout, having no weight, is left out.
+            losses; no plot if empty. A denoising loss that is 0 throughout, having no weight, is left out, as are rows
+            of a damaged log.
     """
+    rows = [row for row in rows if _is_whole(row)]
     if not rows:  # the log was removed
         return
     panels: list[Callable[[Axes], None]] = []
@@ -68,6 +70,15 @@ def save_loss_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)
     plt.close(figure)
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Return whether a row has the numbers to plot, which one that was edited or damaged may lack."""
+    by_t = row.get("by_t", {})
+    others = [row[key] for key in ("mask_loss", "discriminator_loss") if key in row]
+    if not isinstance(by_t, dict) or not all(name.split("-")[0].isdecimal() for name in by_t):
+        return False
+    return all(isinstance(v, int | float) for v in (row.get("crops_seen"), row.get("loss"), *others, *by_t.values()))
 
 
 def _draw_loss(axes: Axes, rows: Sequence[dict[str, Any]], key: str, label: str) -> None:

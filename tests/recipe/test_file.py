@@ -57,7 +57,11 @@ def test_a_wrong_override_is_refused(load: Load, override: str, message: str) ->
     [
         ('name: a\nclasses: [{name: b, colour: "#000000"}]', r"classes: .*at least 2 items"),
         ("- a\n- b\n", r"tiny\.yaml: a recipe is a table of sections, found list\.$"),
-        ("", r"a recipe is a table of sections, found NoneType"),
+        ("", r"tiny\.yaml: a recipe is a table of sections, found nothing\.$"),
+        ("# no recipe\n", r"a recipe is a table of sections, found nothing\.$"),
+        ("name: a\nclasses: b\n", r"classes: Input should be a list, such as \[a, b\], found 'b'"),
+        ("name: '..'\nclasses: []\n", r"name: .*found '\.\.'"),  # the run folder would be the working folder
+        ("name: .\nclasses: []\n", r"name: .*found '\.'"),
         ("name: [tiny\n", r"tiny\.yaml: not YAML \(.*\)\.$"),
         ("name: a\nname: b\n", r"not YAML \(.*duplicate key.*\)\.$"),
         ("name: !!python/object/apply:os.getcwd []\n", r"not YAML \(.*could not determine a constructor"),

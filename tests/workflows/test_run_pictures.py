@@ -30,6 +30,22 @@ def test_of_no_losses_there_is_no_curve(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_damaged_rows_of_losses_are_left_out(tmp_path: Path) -> None:
+    whole = {"crops_seen": 8, "loss": 0.5, "by_t": {"0-99": 0.25}}
+    damaged = [
+        {"loss": 1.0},
+        {"crops_seen": 4},
+        whole | {"loss": "x"},
+        whole | {"by_t": []},
+        whole | {"by_t": {"a": 1}},
+    ]
+    save_loss_curve(tmp_path / "none.png", damaged)
+    assert list(tmp_path.iterdir()) == []
+    save_loss_curve(tmp_path / "loss.png", [*damaged, whole])
+    save_loss_curve(tmp_path / "whole.png", [whole])
+    assert (tmp_path / "loss.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
+
+
 def test_a_loss_curve_is_drawn_and_nothing_else_is_left(tmp_path: Path) -> None:
     save_loss_curve(tmp_path / "loss.png", [{"crops_seen": 8 * i, "loss": 1 / i} for i in range(1, 101)])
     assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]
