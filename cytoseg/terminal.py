@@ -38,7 +38,11 @@ def say(text: str) -> None:
 
 def cells(*values: str) -> tuple[str, ...]:
     """Make untrusted values printable and short enough for table cells."""
-    return tuple(one_line(value, most=_LONGEST_CELL) for value in values)
+    return tuple(map(_cell, values))
+
+
+def _cell(value: str) -> str:
+    return one_line(value, most=_LONGEST_CELL)
 
 
 def say_next(*words: str) -> None:
@@ -102,7 +106,9 @@ def progress(what: str, total: int, *, done: int = 0, even: bool = True) -> Iter
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as bars:
-        bar = Bar(bars, bars.add_task(what, total=total, completed=done, note="", before=done, moved_s=0.0), even=even)
+        bar = Bar(
+            bars, bars.add_task(_cell(what), total=total, completed=done, note="", before=done, moved_s=0.0), even=even
+        )
         with contextlib.nullcontext() if console.is_terminal else _lines_of(bar):
             yield bar
 
@@ -210,6 +216,8 @@ class Bar:
 
     def _move(self, **fields: Any) -> None:
         end_if_asked()
+        if "note" in fields:
+            fields["note"] = _cell(fields["note"])
         self._bars.update(self._task, moved_s=self._elapsed_s(), **fields)
         task = self._bars.tasks[self._task]
         done = task.completed + task.fields.get("part", 0.0) - task.fields["before"]

@@ -18,6 +18,16 @@ def test_a_bar_shows_count_and_note() -> None:
     assert "loss 0.5" in shown.get()
 
 
+def test_a_bar_of_a_slide_with_an_odd_name_stays_one_printable_line() -> None:
+    with console.capture() as shown, progress("a\nb\x1b[31m.tif", 5) as bar:
+        bar.at(2, "c\x1b]0;title\x07\u202e")
+        assert bar.line().startswith("a b\\x1b[31m.tif 2 of 5, ")
+        assert bar.line().endswith(" to go, c\\x1b]0;title\\x07\\u202e")
+    assert "a b\\x1b[31m.tif" in shown.get()
+    assert "\u202e" not in shown.get()
+    assert "\x07" not in shown.get()
+
+
 def test_what_is_said_is_not_taken_for_markup() -> None:
     with console.capture() as shown:
         say("slides [bold] of 12 files")
