@@ -190,7 +190,7 @@ class MetricsLog:
 
 
 def _count_of(row: Mapping[str, Any], count: str) -> float:
-    """Return the count of a row, 0 without one; infinite if it is no number, as in a damaged file."""
+    """Return the count of a row, 0 without one; infinite if it is not numeric, as in a damaged file."""
     found = row.get(count, 0)
     return found if isinstance(found, int | float) else math.inf
 

@@ -67,7 +67,7 @@ def test_resuming_drops_the_rows_that_will_be_written_again(tmp_path: Path) -> N
     assert read_metrics(path) == [{"crops_seen": c, "loss": c / 8} for c in (4, 8, 12, 16)]
 
 
-def test_resuming_drops_rows_whose_count_is_no_number(tmp_path: Path) -> None:
+def test_resuming_drops_rows_whose_count_is_not_numeric(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"crops_seen": "4"}\n{"crops_seen": null}\n{"crops_seen": NaN}\n{"crops_seen": 4}\n[4]\n')
     _log(path, [], keep_until=8)
