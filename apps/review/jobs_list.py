@@ -11,13 +11,20 @@ from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import time_text
 from cytoseg.jobs.job_commands import ORDERS
 from cytoseg.jobs.job_database import JobPlace
-from cytoseg.jobs.job_table import FAILED, FINISHED, LOST, RUNNING, WAITING, Job, jobs_of
+from cytoseg.jobs.job_table import FAILED, FINISHED, LOST, RUNNING, SILENT, WAITING, Job, jobs_of
 from cytoseg.jobs.start_and_cancel import cancel_job, log_tail
 from cytoseg.workflows.start_from_app import start_on_run
 
 LOOK_S = 2.0
 """Refresh interval of the job list in seconds."""
-ICONS = {WAITING: "hourglass", RUNNING: "sync", FINISHED: "check", FAILED: "error", LOST: "error"}
+ICONS = {
+    WAITING: "hourglass",
+    RUNNING: "sync",
+    FINISHED: "check",
+    FAILED: "error",
+    LOST: "error",
+    SILENT: "signal_disconnected",
+}
 _SHOWN = 30
 
 
@@ -109,6 +116,8 @@ def _when(job: Job) -> str:
 def _how_far(job: Job) -> None:
     if job.said and job.state in (FAILED, LOST):
         st.error(state.told(job.said))
+    elif job.state == SILENT:
+        st.warning(state.told(job.said))
     elif job.state == RUNNING:
         far = f"{job.what}: {job.done} of {job.total}" if job.total else "Getting ready"
         left = f", about {job.time_left} to go" if job.time_left else ""
@@ -118,7 +127,7 @@ def _how_far(job: Job) -> None:
 
 
 def _buttons(place: JobPlace, job: Job) -> None:
-    if not job.is_over:
+    if not job.is_over and job.state != SILENT:
         cancel = partial(_cancel, place, job.id)
         st.button("Cancel", key=f"cancel {job.id}", on_click=_say, args=(cancel,), help="Like Ctrl-C in a terminal.")
     elif job.command in ORDERS:

@@ -3,14 +3,30 @@
 import socket
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Column, Connection, Engine, Integer, MetaData, NullPool, Table, Text, create_engine, event
+from sqlalchemy import (
+    URL,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    NullPool,
+    Table,
+    Text,
+    cast,
+    create_engine,
+    event,
+    extract,
+    func,
+)
 from sqlalchemy import text as sql
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.schema import CreateTable
@@ -30,19 +46,22 @@ _LONGEST = 400
 """Most characters of a run's name in a shared database."""
 
 
-def _table(name: str, *more: str) -> Table:
-    """Declare a table of jobs with further columns of text."""
+def _table(name: str, *more: str, numbers: Sequence[str] = ()) -> Table:
+    """Declare a table of jobs with further columns of text and of numbers."""
     text, number = partial(Column, type_=Text, nullable=False), partial(Column, type_=Integer, nullable=False)
     empty, zero = partial(text, server_default=""), partial(number, server_default=sql("0"))
     columns: list[Column[Any]] = [Column("id", Integer, primary_key=True)]
     columns += [text(column) for column in ("command", "given", "author", "device", "created", "state")]
     columns += [zero("pid"), *(empty(column) for column in ("birth", "started", "ended", "what"))]
     columns += [zero("done"), zero("total"), *(empty(column) for column in ("time_left", "said"))]
-    return Table(name, MetaData(), *columns, *(text(column) for column in more), sqlite_autoincrement=True)
+    columns += [*(text(column) for column in more), *(zero(column) for column in numbers)]
+    return Table(name, MetaData(), *columns, sqlite_autoincrement=True)
 
 
-OF_FILE, OF_SERVER = _table("jobs"), _table("review_jobs", "machine", "run")
+OF_FILE, OF_SERVER = _table("jobs"), _table("review_jobs", "machine", "run", numbers=["seen"])
 """The table in the run folder, and the shared one."""
+CLOCK: ColumnElement[int] = cast(extract("epoch", func.now()), Integer)
+"""Seconds since 1970 by the clock of the database, because those of several machines differ."""
 
 
 @dataclass(frozen=True)

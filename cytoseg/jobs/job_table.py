@@ -9,13 +9,18 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, insert, inspect, select, update
 
+from cytoseg.duration_text import duration_text
 from cytoseg.errors import CytosegError
-from cytoseg.jobs.job_database import FILE, LOGS, JobPlace, name_in_database, named_in_database, opened
+from cytoseg.jobs.job_database import CLOCK, FILE, LOGS, JobPlace, name_in_database, named_in_database, opened
 from cytoseg.jobs.processes import Process
 from cytoseg.json_text import parse_json
 
 WAITING, RUNNING, FINISHED, FAILED, CANCELLED, LOST = "waiting", "running", "finished", "failed", "cancelled", "lost"
 ENDED = (FINISHED, FAILED, CANCELLED, LOST)
+SILENT = "lost contact"
+"""State of a job of another machine that gives no sign of life; it may still be running there."""
+BEAT_S, SILENT_S = 30.0, 300
+"""Seconds between two signs of life in a shared table, and without any until contact counts as lost."""
 _MOST = 10_000
 """Rows read, the latest; more would keep a page waiting."""
 
@@ -32,7 +37,8 @@ class Job:
         device: Its device, used by one job at a time.
         created: Submission time, UTC in ISO 8601; so are ``started`` and ``ended``, or empty.
         state: ``waiting``, ``running``, or how it ended: ``finished``, ``failed``, ``cancelled``; ``lost`` if its
-            process no longer exists and its end was not recorded.
+            process no longer exists and its end was not recorded; ``lost contact`` if its machine has given no sign of
+            life for ``SILENT_S``.
         pid: Pid of its process; 0 if there is none yet.
         birth: Start time of that process, see ``processes.Process``.
         started: Start time.
@@ -43,6 +49,7 @@ class Job:
         time_left: Estimated remaining time as text.
         said: Reason of a failure in one line.
         machine: Whose process it is, in a shared database; empty in the run folder.
+        silent_s: Seconds since its last sign of life, in a shared database.
     """
 
     id: int
@@ -62,6 +69,7 @@ class Job:
     time_left: str
     said: str
     machine: str = ""
+    silent_s: int = 0
 
     @property
     def process(self) -> Process:
@@ -98,7 +106,9 @@ def add_job(
     """
     values = {"command": command, "given": json.dumps(given), "author": author, "device": device, "created": now()}
     with opened(place, writing=True) as connection:
-        shared = {} if place.server is None else {"machine": place.machine, "run": named_in_database(place.run)}
+        shared: dict[str, Any] = {}
+        if place.server is not None:
+            shared = {"machine": place.machine, "run": named_in_database(place.run), "seen": CLOCK}
         put = insert(place.table).values(**values, **shared, state=WAITING)
         key = connection.execute(put).inserted_primary_key
         assert key is not None
@@ -117,6 +127,16 @@ def update_job(place: JobPlace, number: int, **values: str | int) -> None:
     assert values.keys() <= {field.name for field in fields(Job)}
     with opened(place, writing=True) as connection:
         _change(connection, place, number, values)
+
+
+def renew_job(place: JobPlace, number: int) -> None:
+    """Record in a shared table that the machine of a job is alive; see ``SILENT_S``.
+
+    Raises:
+        CytosegError: If the table is damaged or cannot be reached or written.
+    """
+    with opened(place, writing=True) as connection:
+        _change(connection, place, number, {"seen": CLOCK})
 
 
 def jobs_of(place: JobPlace) -> list[Job]:
@@ -182,7 +202,8 @@ def _change(connection: Connection, place: JobPlace, number: int, values: Mappin
 
 def _read(place: JobPlace, *wanted: ColumnElement[bool]) -> list[Job]:
     table = place.table
-    columns = [table.c[field.name] for field in fields(Job) if field.name in table.c]
+    columns: list[ColumnElement[Any]] = [table.c[field.name] for field in fields(Job) if field.name in table.c]
+    columns += [] if place.server is None else [CLOCK - table.c.seen]
     with opened(place, writing=False) as connection:
         if table.name not in inspect(connection).get_table_names():  # a failed start leaves an empty file
             return []
@@ -200,6 +221,16 @@ def _job(row: Sequence[Any], machine: str) -> Job:
     strange = [name for name, kind in _KINDS.items() if not isinstance(getattr(job, name), kind)]
     if strange:
         raise ValueError(f"{strange[0]} of job {number} is {type(getattr(job, strange[0])).__name__}")
-    if job.machine == machine and not job.is_over and not job.process.is_alive():
-        return replace(job, state=LOST, said="Its process or the machine ended without a message.")
-    return job
+    if job.is_over:
+        return job
+    if job.machine == machine:
+        lost = replace(job, state=LOST, said="Its process or the machine ended without a message.")
+        return job if job.process.is_alive() else lost
+    return job if job.silent_s <= SILENT_S else replace(job, state=SILENT, said=_silence(job))
+
+
+def _silence(job: Job) -> str:
+    return (
+        f"{job.machine} has given no sign of life for {duration_text(job.silent_s)}. It is switched off, asleep or cut "
+        "off from the database; if it is still working, this changes by itself. If it is off, resume the job here."
+    )

@@ -8,6 +8,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.interrupts import INTERRUPTED
 from cytoseg.jobs.job_database import JobPlace
 from cytoseg.jobs.job_table import (
+    BEAT_S,
     CANCELLED,
     FAILED,
     FINISHED,
@@ -29,6 +31,7 @@ from cytoseg.jobs.job_table import (
     jobs_before,
     log_path,
     now,
+    renew_job,
     update_job,
 )
 from cytoseg.jobs.processes import receive_interrupts
@@ -79,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     cancel.listen()
     job = begun_job(place, number)
     try:
-        with _turn(place, job, cancel) as mine:
+        with _signs_of_life(place, number), _turn(place, job, cancel) as mine:
             status, said = _run(place, number, words, cancel) if mine else (INTERRUPTED, "")
     except (CytosegError, OSError) as error:
         status, said = 2, str(error)
@@ -108,6 +111,24 @@ def _turn(place: JobPlace, job: Job, cancel: _Cancel) -> Iterator[bool]:
             yield True
             return
     yield False
+
+
+@contextlib.contextmanager
+def _signs_of_life(place: JobPlace, number: int) -> Iterator[None]:
+    """Tell a shared table during the block that this machine is alive, however long the command is silent."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_S):
+            with contextlib.suppress(CytosegError):  # the server is away: the next one may reach it
+                renew_job(place, number)
+
+    if place.server is not None:
+        threading.Thread(target=beat, name="signs of life", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _patiently(place: JobPlace, do: Callable[[], Value]) -> Value:

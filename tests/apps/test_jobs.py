@@ -1,7 +1,9 @@
 """Jobs and Predict: offered, started, shown and refused jobs."""
 
+import csv
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit
 from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
@@ -18,6 +21,7 @@ from cytoseg.jobs.job_table import add_job, update_job
 from cytoseg.jobs.processes import Process, birth_of
 from cytoseg.predict.sign_off_file import SignedOff, read_signed_off
 from cytoseg.recipe import dump_recipe, load_recipe
+from cytoseg.reporting.report import report_page
 from cytoseg.review.append_only import log_of
 from cytoseg.review.slide_approvals import SignOff, read_sign_offs, sign_off
 from tests.apps.test_queue import RECIPE
@@ -156,6 +160,24 @@ def test_a_job_of_another_machine_is_shown_with_its_name_and_cancelled_there(
     assert not (run / FILE).exists()
 
 
+def test_a_job_of_a_machine_that_was_switched_off_can_be_resumed_here(
+    review: Review, run: Path, tmp_path: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_database, "is_file", lambda _: False)  # a file stands for a server
+    place = JobPlace(run, f"sqlite:///{tmp_path / 'shared.sqlite'}")
+    add_job(place, "evaluate", (), author="Bo", device="first", start=lambda _: Process(1, "then"))
+    with opened(place, writing=True) as connection:
+        connection.execute(text("UPDATE review_jobs SET machine = 'slide-pc', state = 'running', seen = seen - 7200"))
+    app = review("jobs", "--run", str(run), "--base", str(tmp_path), "--log", str(place.url))
+    app = app.text_input(key="reviewer box").input("Anna").run()
+    assert "**1. Evaluate**: lost contact" in _texts(app)
+    assert "slide-pc has given no sign of life for 2 h 00 min. It is switched off, asleep or cut off" in _texts(app)
+    assert "Cancel" not in [button.label for button in app.main.button]
+    app = _press(app, "Resume")
+    assert "Evaluate: started as job 2." in _texts(app)
+    assert started[0][-3:] == [str(place.url), "evaluate", str(run / "recipe.yaml")]
+
+
 def test_a_recipe_of_another_run_folder_is_refused(
     review: Review, run: Path, tmp_path: Path, started: list[list[str]]
 ) -> None:
@@ -230,6 +252,34 @@ def test_a_slide_is_signed_off_and_the_list_says_so(review: Review, run: Path, t
     said = read_signed_off(run / "predictions" / "board")
     assert said == SignedOff("board", "approved", "Anna", entry.time, "nuclei are right", entry.bundle)
     assert "/files/sighted/board/sign_off.json" in _links(app).values()
+
+
+def test_a_slide_that_needs_labels_is_so_in_the_table_and_in_the_exports(
+    review: Review, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered: dict[str, str] = {}
+
+    def offer(label: str, data: bytes, **_: object) -> None:
+        offered[label] = data.decode("utf-8-sig")
+
+    app = _opened(review, "slides", run, tmp_path)
+    app.text_area[0].input("folded at the edge").run()
+    app = _press(app, "Needs labels")
+    assert "board: needs labels by Anna." in _texts(app)
+    monkeypatch.setattr(streamlit, "download_button", offer)
+    app = app.switch_page("pages/predict.py").run()
+    assert re.search(r"needs labels by Anna, 20[0-9: -]+ \(folded at the edge\)", _texts(app))
+    (slide,) = csv.DictReader(offered["Slides (CSV)"].splitlines())
+    assert [slide[name] for name in ("slide", "verdict", "author", "comment")] == [
+        "board",
+        "needs labels",
+        "Anna",
+        "folded at the edge",
+    ]
+    (said,) = csv.DictReader(offered["Sign-offs (CSV)"].splitlines())
+    assert (said["slide"], said["verdict"], said["author"]) == ("board", "needs labels", "Anna")
+    assert json.loads((run / "predictions" / "board" / "sign_off.json").read_text())["verdict"] == "needs labels"
+    assert "needs labels by Anna" in report_page(run)
 
 
 def test_an_earlier_sign_off_is_written_beside_the_results(review: Review, run: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ An SQLite file stands for the server, which differs in its connection; CYTOSEG_T
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +17,14 @@ from sqlalchemy.schema import CreateTable
 
 from cytoseg.errors import CytosegError
 from cytoseg.jobs import job_database, job_table, runner
-from cytoseg.jobs.job_database import FILE, LOGS, NAME, OF_FILE, OF_SERVER, JobPlace, opened
+from cytoseg.jobs.job_database import CLOCK, FILE, LOGS, NAME, OF_FILE, OF_SERVER, JobPlace, opened
 from cytoseg.jobs.job_table import (
     CANCELLED,
     FINISHED,
     LOST,
     RUNNING,
+    SILENT,
+    SILENT_S,
     WAITING,
     add_job,
     begun_job,
@@ -29,6 +32,7 @@ from cytoseg.jobs.job_table import (
     jobs_before,
     jobs_of,
     log_path,
+    renew_job,
     update_job,
 )
 from cytoseg.jobs.processes import Process, birth_of
@@ -134,6 +138,67 @@ def test_the_process_of_another_machine_is_not_looked_for_on_this_one(here: JobP
     assert not cancel_job(here, number)
 
 
+def _last_seen(place: JobPlace, number: int, ago_s: int) -> None:
+    with opened(place, writing=True) as connection:
+        change = OF_SERVER.update().where(OF_SERVER.c.id == number).values(seen=CLOCK - ago_s)
+        connection.execute(change)
+
+
+def test_contact_is_lost_with_a_machine_that_gives_no_sign_of_life(here: JobPlace) -> None:
+    number = _add(here)
+    _move(here, number, "slide-pc")
+    update_job(here, number, state=RUNNING)
+    _last_seen(here, number, SILENT_S - 20)
+    assert job_of(here, number).state == RUNNING
+    _last_seen(here, number, 2 * SILENT_S + 5)
+    job = job_of(here, number)
+    assert (job.state, job.is_over) == (SILENT, False)
+    assert job.said.startswith("slide-pc has given no sign of life for 10 min 0")
+    assert job.said.endswith("If it is off, resume the job here.")
+    renew_job(here, number)
+    assert job_of(here, number).state == RUNNING
+    _last_seen(here, number, 2 * SILENT_S)
+    update_job(here, number, state=FINISHED)  # it was cut off, and is back
+    assert job_of(here, number).state == FINISHED
+
+
+def test_the_processes_of_this_machine_are_asked_and_not_their_signs_of_life(here: JobPlace) -> None:
+    alive, gone = _add(here), _add(here, alive=False)
+    for number in (alive, gone):
+        _last_seen(here, number, 2 * SILENT_S)
+    assert [job_of(here, number).state for number in (alive, gone)] == [WAITING, LOST]
+
+
+def test_a_runner_gives_signs_of_life_while_its_command_is_silent(
+    here: JobPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, seen = _add(here), threading.Event()
+
+    def renewed(place: JobPlace, job: int) -> None:
+        assert (place, job) == (here, number)
+        seen.set()
+        raise CytosegError("the job table cannot be written (restarting).")  # the next one may be
+
+    def silent(*_: object) -> tuple[int, str]:
+        seen.clear()
+        assert seen.wait(20)
+        seen.clear()
+        assert seen.wait(20)
+        return 0, ""
+
+    monkeypatch.setattr(runner, "BEAT_S", 0.02)
+    monkeypatch.setattr(runner, "renew_job", renewed)
+    monkeypatch.setattr(runner._Cancel, "listen", lambda _: None)
+    monkeypatch.setattr(runner, "_run", silent)
+    monkeypatch.setattr(runner, "jobs_before", lambda *_: [])
+    assert runner.main([str(here.run), str(number), str(here.url), "queue"]) == 0
+    assert job_of(here, number).state == FINISHED
+    for thread in threading.enumerate():
+        if thread.name == "signs of life":
+            thread.join(5)
+            assert not thread.is_alive()
+
+
 def test_a_copied_or_renamed_run_folder_keeps_its_jobs(here: JobPlace, tmp_path: Path) -> None:
     number = _add(here)
     moved = here.run.rename(tmp_path / "runs" / "renamed")
@@ -170,7 +235,8 @@ def test_the_table_can_be_made_by_postgresql() -> None:
     assert "id SERIAL NOT NULL" in made
     assert made.count("NOT NULL") == len(OF_SERVER.columns)
     own = {column.name for column in OF_SERVER.columns} - {column.name for column in OF_FILE.columns}
-    assert own == {"machine", "run"}
+    assert own == {"machine", "run", "seen"}
+    assert str(CLOCK.compile(dialect=postgresql.dialect())) == "CAST(EXTRACT(epoch FROM now()) AS INTEGER)"
 
 
 @pytest.mark.parametrize(
