@@ -13,6 +13,7 @@ from cytoseg.evaluation.run_folder import time_text
 from cytoseg.labels.reviewer_names import clean_comment
 from cytoseg.predict.sign_off_file import SignedOff, bundle_of, is_outdated, write_signed_off
 from cytoseg.review.append_only import log_of
+from cytoseg.review.run_name import named_in_log
 from cytoseg.review.slide_approvals import (
     VERDICTS,
     Entry,
@@ -85,7 +86,7 @@ def _say(run: Path, key: str, prediction: Path, author: str, verdict: Verdict) -
     typed = f"sign-off {run.resolve().name} {key}"
     comment = clean_comment(str(st.session_state.get(typed, "")))
     try:
-        said = SignOff(author, reviews.name_of(run), key, verdict, comment, bundle_of(prediction))
+        said = SignOff(author, named_in_log(run), key, verdict, comment, bundle_of(prediction))
         sign_off(log_of(run, state.log_url()), said)
         write_beside({key: prediction}, latest(said_of_run(run)))
     except CytosegError as error:

@@ -35,6 +35,7 @@ from cytoseg.review.judgement_conflicts import (
 from cytoseg.review.resolutions import Decision, resolved_pairs
 from cytoseg.review.resolutions import Entry as Resolved
 from cytoseg.review.review_log import Entry as Judgement
+from cytoseg.review.run_name import named_in_log
 from cytoseg.viewer.deep_zoom import jpeg
 
 SIDE_PX = 480
@@ -81,7 +82,7 @@ def _decide(crop: CropScores, classes: ClassList, conflict: Conflict, said: Deci
         CytosegError: If the decision cannot be recorded: the newest correction is unchanged then.
     """
     run = state.run_folder()
-    log, name = log_of(run, state.log_url()), reviews.name_of(run)
+    log, name = log_of(run, state.log_url()), named_in_log(run)
     saved = resolve_correction(log, name, conflict, said, classes=classes, origin=reviews.origin_of(crop))
     if said.choice.startswith("drawn"):
         work = f"{run.resolve().name}/{crop.crop}"
@@ -151,7 +152,7 @@ def _judge(conflict: JudgementConflict, author: str, verdict: Verdict, comment: 
     text = clean_comment(str(st.session_state.get(comment, "")))
     try:
         log = log_of(run, state.log_url())
-        resolve_judgements(log, reviews.name_of(run), conflict, author=author, verdict=verdict, comment=text)
+        resolve_judgements(log, named_in_log(run), conflict, author=author, verdict=verdict, comment=text)
     except CytosegError as error:
         st.session_state[people.SAID] = ("error", state.told(error))
         return

@@ -13,6 +13,7 @@ from cytoseg.labels.readings import place_of
 from cytoseg.labels.reviewer_names import same_person
 from cytoseg.review.append_only import log_of
 from cytoseg.review.assignments import Assignment, Entry, State, assign, assignees, read_assignments, take
+from cytoseg.review.run_name import named_in_log
 from cytoseg.workflows.annotating import Annotating, CropFile
 
 SAID = "job said"
@@ -56,8 +57,8 @@ def offer_taking(run: Path, crop: CropFile, author: str, people: Sequence[str]) 
 
 def say(run: Path, crops: Sequence[str], author: str, person: str, word: State) -> None:
     """Assign crops to a person, or withdraw them."""
-    log, name = log_of(run, state.log_url()), reviews.name_of(run)
     try:
+        log, name = log_of(run, state.log_url()), named_in_log(run)
         for crop in crops:
             assign(log, Assignment(author, name, crop, person, word))
     except CytosegError as error:
@@ -66,7 +67,7 @@ def say(run: Path, crops: Sequence[str], author: str, person: str, word: State) 
 
 def _take(run: Path, crop: str, author: str) -> None:
     try:
-        take(log_of(run, state.log_url()), Assignment(author, reviews.name_of(run), crop, author))
+        take(log_of(run, state.log_url()), Assignment(author, named_in_log(run), crop, author))
     except CytosegError as error:
         st.session_state[SAID] = ("error", state.told(error))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
-from cytoseg.evaluation.run_folder import read_classes, read_provenance, time_text
+from cytoseg.evaluation.run_folder import read_classes, time_text
 from cytoseg.formats.sidecar import Origin
 from cytoseg.labels.corrections import Correction, SavedCorrection, corrections_folder, now, save_correction
 from cytoseg.labels.original_annotation import read_original
@@ -23,6 +23,7 @@ from cytoseg.recipe import labels_of_run
 from cytoseg.review.append_only import log_of
 from cytoseg.review.inter_rater import Pair, compare_people
 from cytoseg.review.review_log import Action, Entry, Judgement, add_entry, log_csv, read_entries
+from cytoseg.review.run_name import name_in_log, named_in_log
 
 KAPPA = (
     "Cohen's kappa counts only agreement beyond chance: two people who both call nearly everything background agree "
@@ -104,22 +105,17 @@ def log(
     """
     run = state.run_folder()
     file, sha256 = ("", "") if saved is None else (saved.path.relative_to(run).as_posix(), saved.sha256)
-    said = (author, name_of(run), crop.crop, crop.slide, action, clean_comment(comment), file, sha256)
+    what = (crop.crop, crop.slide, action, clean_comment(comment), file, sha256)
     try:
-        add_entry(log_of(run, state.log_url()), Judgement(*said))
+        add_entry(log_of(run, state.log_url()), Judgement(author, named_in_log(run), *what))
     except CytosegError as error:
         done = "nothing was logged" if saved is None else "the correction is saved, but not logged"
         raise CytosegError(f"{crop.crop}: {done}, for {error}") from error
 
 
 def name_of(run: Path) -> str:
-    """Name a run for the log, with its start time, because a shared log may have equal folder names."""
-    try:
-        provenance = read_provenance(run)
-    except CytosegError:  # damaged; use the name alone
-        provenance = None
-    began = provenance.commands[0].started[:16] if provenance is not None and provenance.commands else ""
-    return f"{run.resolve().name} {began}".strip()
+    """Return the name under which the log has a run, or show why it cannot be read and end the page."""
+    return state.guarded(lambda: name_in_log(run))
 
 
 def show_log(crop: CropScores) -> None:

@@ -20,6 +20,8 @@ from cytoseg.review import conflicts
 from cytoseg.review.append_only import log_of
 from cytoseg.review.assignments import Assignment, assign, assignees, read_assignments, take
 from cytoseg.review.resolutions import read_resolutions
+from cytoseg.review.run_name import named_in_log
+from cytoseg.runs import recorded
 from tests.apps.sighted import CLASSES
 from tests.apps.test_annotate import Browser, _press, _strokes, _texts, browser, run, seen
 
@@ -198,7 +200,7 @@ def test_ones_own_crops_come_first_and_free_ones_are_to_take(review: Review, run
     assert "b, assigned to you" in app.main.selectbox[0].options
     app = _press(app, "Give back")
     assert assignees(read_assignments(log)) == {"a": ("Anna",), "c": ("Bo",)}
-    take(log, Assignment("Anna", "sighted", "b", "Anna"))  # in another window, while this one still offers it
+    take(log, Assignment("Anna", named_in_log(run), "b", "Anna"))  # in another window, while this one still offers it
     (button,) = [one for one in app.main.button if one.label == "Take"]
     assert "b: is assigned to Anna. Take another crop" in _texts(button.click().run())
 
@@ -215,6 +217,20 @@ def test_crops_are_assigned_and_withdrawn_by_name(review: Review, run: Path, tmp
     assert app.dataframe[0].value.to_numpy().tolist() == [["a", "Bo"], ["b", "Bo"]]
     app = _press(app, "Withdraw")
     assert assignees(read_assignments(log_of(run, None))) == {}
+
+
+def test_assignments_in_a_shared_log_outlive_the_first_command_of_a_new_run(
+    review: Review, run: Path, tmp_path: Path
+) -> None:
+    _crop(run, "a")
+    shared = ("--run", str(run), "--base", str(tmp_path), "--log", f"sqlite:///{tmp_path / 'shared.sqlite'}")
+    app = review("annotate", *shared)
+    app = app.text_input(key="reviewer box").input("Anna").run()
+    app = _press(app, "Take")
+    with recorded(run, "evaluate", recipe="short", seed=0):
+        pass
+    app = review("two_people", *shared)
+    assert app.dataframe[0].value.to_numpy().tolist() == [["a", "Anna"]]
 
 
 def test_a_damaged_log_and_no_crops_are_sentences(review: Review, run: Path, tmp_path: Path) -> None:

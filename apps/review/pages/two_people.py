@@ -24,6 +24,7 @@ from cytoseg.review.inter_rater import Pair
 from cytoseg.review.judgement_conflicts import compare_judgements, read_judgement_resolutions
 from cytoseg.review.resolutions import Decision, Entry, read_resolutions, resolution_csv, resolve, resolved_pairs
 from cytoseg.review.review_log import read_entries
+from cytoseg.review.run_name import named_in_log
 from cytoseg.workflows.annotating import Annotating, CropFile
 
 HELP = (
@@ -59,7 +60,7 @@ def _decide(annotating: Annotating, crop: CropFile, conflict: Conflict, said: De
             label cannot be imported.
     """
     run = annotating.run
-    resolve(log_of(run, state.log_url()), reviews.name_of(run), conflict, said, annotating.classes)
+    resolve(log_of(run, state.log_url()), named_in_log(run), conflict, said, annotating.classes)
     annotate_state.forget(crop)
     if said.choice.startswith("drawn"):
         st.session_state.update({"crop to annotate": conflict.crop, conflict_view.OPEN: "pages/annotate.py"})
