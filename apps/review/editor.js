@@ -6,6 +6,7 @@
 
 import { EditorKeys } from "./editor_keys.js";
 import { IGNORE, same } from "./editor_pixels.js";
+import { Pointers } from "./editor_pointers.js";
 import { readRegions } from "./editor_regions.js";
 import { forget, keep, packed, remembered, unpacked } from "./editor_runs.js";
 import { ON_PROPOSAL } from "./editor_tools.js";
@@ -39,6 +40,7 @@ class Editor extends EditorKeys {
     /** @type {string | null} */
     this.regionsUri = null;
     this.sent = 0; // when the last stroke was sent to Python
+    this.pointers = new Pointers();
     this.listen();
   }
 
@@ -81,14 +83,25 @@ class Editor extends EditorKeys {
 
   listenToPointer() {
     this.above.onpointerdown = (/** @type {PointerEvent} */ event) => {
+      const { draws, givesUp } = this.pointers.down(event);
+      if (givesUp) this.giveUp();
+      if (!draws) return;
       this.isPressed = true;
       this.steers(false);
       this.press(event);
     };
-    this.above.onpointermove = (/** @type {PointerEvent} */ event) => this.move(event);
-    this.above.onpointerup = this.above.onpointercancel = () => {
+    this.above.onpointermove = (/** @type {PointerEvent} */ event) => {
+      if (this.pointers.leads(event)) this.move(event);
+    };
+    this.above.onpointerup = (/** @type {PointerEvent} */ event) => {
+      if (!this.pointers.up(event)) return;
       this.isPressed = false;
       this.release();
+    };
+    this.above.onpointercancel = (/** @type {PointerEvent} */ event) => {
+      if (!this.pointers.up(event)) return;
+      this.isPressed = false;
+      this.giveUp(); // the browser has taken the pointer for a gesture of its own
     };
     this.above.ondblclick = () => this.closePolygon();
     this.above.onkeydown = (/** @type {KeyboardEvent} */ event) => this.steer(event);

@@ -19,6 +19,7 @@ export class EditorTools extends EditorView {
     /** @type {{part: number[], from: {x: number, y: number}, before: Uint8Array} | null} a proposed part that moves */
     this.held = null;
     this.deed = ""; // what the last press did to the proposal, in words
+    this.pressed = { steps: 0, corners: 0 }; // steps and corners of the polygon before the last press
   }
 
   changed() {} // said to whoever keeps the marks
@@ -78,6 +79,7 @@ export class EditorTools extends EditorView {
   press(event) {
     if (event.button !== 0 || !this.picture) return;
     this.pointer = this.at(event);
+    this.pressed = { steps: this.past.length, corners: this.polygon.length };
     if (["brush", "eraser", "rectangle", "move"].includes(this.tool)) this.above.setPointerCapture(event.pointerId);
     this.begin(this.pointer);
   }
@@ -162,6 +164,17 @@ export class EditorTools extends EditorView {
     if (!this.stroke) return;
     this.stroke = null;
     this.settle();
+  }
+
+  // Takes back what the press has done so far.
+  giveUp() {
+    const { steps, corners } = this.pressed;
+    if (this.stroke) this.put(this.before.slice());
+    if (this.held) this.putProposed(this.held.before);
+    this.stroke = this.corner = this.held = this.pointer = null;
+    this.polygon.splice(corners);
+    if (this.past.length > steps) this.step(this.past, []);
+    this.draw();
   }
 
   /** @type {(from: import("./editor_pixels.js").Point, to: import("./editor_pixels.js").Point) => void} */

@@ -135,9 +135,9 @@ def open_page(browser: Browser, address: str, *, width: int = 1280) -> Page:
     return let_in(browser, address, width=width).new_page()
 
 
-def let_in(browser: Browser, address: str, *, width: int = 1280) -> BrowserContext:
+def let_in(browser: Browser, address: str, *, width: int = 1280, has_touch: bool = False) -> BrowserContext:
     """Begin a browser of its own, without any page yet, that has been let in to the review; to be closed."""
-    context = browser.new_context(viewport={"width": width, "height": 1000})
+    context = browser.new_context(viewport={"width": width, "height": 1000}, has_touch=has_touch)
     name = f"cytoseg_review_{urlsplit(address).port}"
     context.add_cookies([{"name": name, "value": SECRET, "url": address, "httpOnly": True, "sameSite": "Strict"}])
     return context
