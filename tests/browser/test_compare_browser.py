@@ -1,13 +1,16 @@
 """Two predictions of a slide in a real browser: the swipe, its keys, and two viewers that move together."""
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
 from cytoseg.evaluation.run_folder import time_text
@@ -145,6 +148,15 @@ def test_two_viewers_move_together(page: Page, tmp_path: Path) -> None:
     expect(page.locator(".sight .second")).to_be_hidden()
 
 
+def _second_viewer(page: Page) -> NDArray[np.int64]:
+    """Read what the right one of two viewers has drawn, (H, W, 3)."""
+    text = page.evaluate(
+        "OpenSeadragon.getViewer(sight.element.parentNode.querySelectorAll('.canvas')[1]).drawer.canvas.toDataURL()"
+    )
+    with Image.open(BytesIO(base64.b64decode(text.partition(",")[2]))) as picture:
+        return np.asarray(picture.convert("RGB")).astype(np.int64)
+
+
 @pytest.fixture
 def versioned(address: str, served_run: Path) -> Iterator[Path]:
     """A copy of the run whose prediction says when and by which bundle it was made."""
@@ -182,5 +194,13 @@ def test_two_kept_versions_of_a_prediction_are_compared(
 
     _wait_for(page, holds, layers=SWIPED)
     page.screenshot(path=tmp_path / "versions.png")
+    seam = page.get_by_role("slider", name="Swipe")
+    seam.press("PageUp")
+    expect(seam).to_have_attribute("aria-valuetext", "60 % this version")
+    page.get_by_text("Side by side", exact=True).click()
+    _wait_for(page, _is_second, layers=3)  # this version alone on the left
+    page.wait_for_function(SAME, timeout=DRAWN_MS)
+    _wait_for(page, lambda _: _is_first(_second_viewer(page)), layers=3)
+    page.screenshot(path=tmp_path / "versions_side.png")
     page.close()
     assert errors == []

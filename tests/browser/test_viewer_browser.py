@@ -176,6 +176,17 @@ def test_layers_and_classes_can_be_switched(page: Page, address: str) -> None:
     _wait_for(page, lambda seen: _share_like(seen, GLASS) < 0.01)
 
 
+def test_a_layer_is_as_opaque_as_it_is_set(page: Page, address: str) -> None:
+    _open(page, address, "&x=0&y=0&width=400")
+    handle = page.get_by_role("slider", name="Opacity of Class map")
+    for key, percent in (("End", 100), ("Home", 0), ("ArrowRight", 5), ("PageUp", None)):
+        handle.press(key)
+        share = int(handle.get_attribute("aria-valuenow") or 0) / 100
+        assert percent is None or share == percent / 100
+        mixed = tuple(share * blue + (1 - share) * cell for blue, cell in zip(BLUE, CELL, strict=True))
+        _wait_for(page, lambda seen, mixed=mixed: _share_like(seen, mixed) > 0.35)  # type: ignore[misc] # bound now
+
+
 def test_layers_keep_their_order_when_one_is_remade(page: Page, address: str) -> None:
     _open(page, address, "&x=0&y=0&width=400")
     before = page.evaluate(ADDRESSES)
