@@ -37,6 +37,7 @@ class Work:
         proposed: Ids of a proposal, or None.
         known: Who saved these marks last, as this page knows.
         token: Identifies this work in the browser.
+        draft: Names it there over a restart of the server.
         saved: Number of the last saved stroke.
         imported: Number of the last imported stroke.
         is_label: Whether the marks are those that training uses.
@@ -50,6 +51,7 @@ class Work:
     proposed: NDArray[np.uint8] | None
     known: Drawn | None
     token: str
+    draft: str
     saved: int = 0
     imported: int = 0
     is_label: bool = True
@@ -87,8 +89,9 @@ def work_on(annotating: Annotating, crop: CropFile, person: str = "") -> Work:
         is_label = place_of(crop.path, person) == crop.path
         picture, marks = annotating.open(crop, person)
         whose = "" if is_label else f"/{person}"
-        token = f"{annotating.run.name}/{crop.folder}/{crop.path.stem}/{crc32(marks.ids.tobytes())}{whose}"
-        kept = Work(crop, picture, marks.ids, marks.ids, marks.proposed, marks.drawn, token, is_label=is_label)
+        name = f"{annotating.run.name}/{crop.folder}/{crop.path.stem}"
+        token, draft = f"{name}/{crc32(marks.ids.tobytes())}{whose}", f"{name}{whose}"
+        kept = Work(crop, picture, marks.ids, marks.ids, marks.proposed, marks.drawn, token, draft, is_label=is_label)
         st.session_state[key] = kept
     kept.crop = crop  # its slide may have become a test slide
     return kept

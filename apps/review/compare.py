@@ -80,7 +80,7 @@ def _kept(run: Path, found: Found, present: Version | None) -> dict[str, str]:
     for key, one in tiles.catalogue(run).versions.items():
         version = None if one.path != found.path or one.prediction is None else version_at(one.prediction)
         if version is not None and version != present:
-            keys[f"{time_text(version.made)}, bundle {version.bundle}"] = key
+            keys[f"{time_text(version.made)}, model {version.bundle}"] = key
     return keys
 
 

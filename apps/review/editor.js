@@ -8,7 +8,7 @@ import { EditorKeys } from "./editor_keys.js";
 import { IGNORE, same } from "./editor_pixels.js";
 import { Pointers } from "./editor_pointers.js";
 import { readRegions } from "./editor_regions.js";
-import { forget, keep, packed, remembered, unpacked } from "./editor_runs.js";
+import { checksum, forget, keep, packed, remembered, unpacked } from "./editor_runs.js";
 import { ON_PROPOSAL } from "./editor_tools.js";
 
 const editors = new WeakMap();
@@ -40,6 +40,8 @@ class Editor extends EditorKeys {
     /** @type {string | null} */
     this.regionsUri = null;
     this.sent = 0; // when the last stroke was sent to Python
+    /** @type {number[]} */
+    this.states = []; // checksums of the marks, since Python has said that it saved them
     this.pointers = new Pointers();
     this.listen();
   }
@@ -119,6 +121,10 @@ class Editor extends EditorKeys {
     const before = this.data;
     this.data = data;
     if (data.saved) forget(data.saved);
+    if (before?.token === data.token && this.states.length > 1 && this.sent && data.saved_stroke >= this.sent) {
+      this.states = this.states.slice(-1); // Python has them all
+      this.keepDraft();
+    }
     if (before?.token !== data.token) this.open(data);
     this.showResults(data.layers ?? []);
     this.propose(data.proposal);
@@ -198,7 +204,9 @@ class Editor extends EditorKeys {
   /** @type {(data: any) => void} */
   open(data) {
     this.start = unpacked(data.ids, data.width * data.height);
-    this.ids = remembered(data.token, data.width * data.height) ?? this.start.slice();
+    const draft = remembered(data.draft ?? data.token, data.token, this.start);
+    this.ids = draft ? unpacked(draft.runs, this.start.length) : this.start.slice();
+    this.states = draft?.states ?? [checksum(this.start)];
     this.layers.clear();
     this.proposalText = undefined;
     this.sent = 0;
@@ -250,10 +258,16 @@ class Editor extends EditorKeys {
   }
 
   changed() {
-    if (this.isChanged()) keep(this.data.token, packed(this.ids));
-    else forget(this.data.token);
+    this.states.push(checksum(this.ids));
+    this.keepDraft();
     if (this.data.autosave && this.data.may_save) this.handOver();
     this.report();
+  }
+
+  keepDraft() {
+    const { token, draft = token, autosave } = this.data;
+    if (this.isChanged() || autosave) keep(draft, { token, runs: packed(this.ids), states: this.states });
+    else forget(draft);
   }
 
   handOver() {

@@ -117,6 +117,7 @@ def draw(
     classes: ClassList,
     *,
     token: str,
+    draft: str,
     may_save: bool,
     saved_stroke: int,
     layers: Sequence[Layer] = (),
@@ -129,6 +130,7 @@ def draw(
         ids: (H, W) uint8, initial ids; 255 where unmarked, which shows the image.
         classes: Names and colours; the fill class is marked like any other.
         token: Identifies the work, see ``edit``.
+        draft: Name under which the browser keeps the drawing; the same after a restart of the server.
         may_save: Whether strokes are sent; if not, they stay in the browser and a name is requested.
         saved_stroke: Number of the last stroke that was saved.
         layers: Overlays; the first one is shown.
@@ -139,6 +141,7 @@ def draw(
         key=_DRAWING,
         data={
             "token": token,
+            "draft": draft,
             "autosave": True,
             "may_save": may_save,
             "saved_stroke": saved_stroke,

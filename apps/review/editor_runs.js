@@ -27,28 +27,49 @@ export function unpacked(runs, length) {
   return ids;
 }
 
-// Drafts. A browser may refuse to store them; work then continues without them.
+// Drafts, by the name of the work. A browser may refuse to store them; work then continues without them.
 
-/** @type {(token: string, runs: number[]) => void} */
-export function keep(token, runs) {
+/** @typedef {{token: string, runs: number[], states: number[]}} Draft states: checksums of its ids, oldest first */
+
+/** @type {(name: string, draft: Draft) => void} */
+export function keep(name, draft) {
   try {
-    sessionStorage.setItem(DRAFT + token, JSON.stringify(runs));
+    sessionStorage.setItem(DRAFT + name, JSON.stringify(draft));
   } catch {}
 }
 
-/** @type {(token: string) => void} */
-export function forget(token) {
+/** @type {(name: string) => void} */
+export function forget(name) {
   try {
-    sessionStorage.removeItem(DRAFT + token);
+    sessionStorage.removeItem(DRAFT + name);
   } catch {}
 }
 
-/** @type {(token: string, length: number) => Uint8Array<ArrayBuffer> | null} */
-export function remembered(token, length) {
+/**
+ * The draft of some work, if it goes on from what Python has: the same work, or, after a restart of the server, work of
+ * which Python has saved one of the states.
+ *
+ * @param {string} name
+ * @param {string} token of the work
+ * @param {Uint8Array} saved
+ * @returns {Draft | null}
+ */
+export function remembered(name, token, saved) {
   try {
-    const runs = JSON.parse(sessionStorage.getItem(DRAFT + token) ?? "null");
-    return runs && unpacked(runs, length);
+    const draft = JSON.parse(sessionStorage.getItem(DRAFT + name) ?? "null");
+    return draft && (draft.token === token || draft.states.includes(checksum(saved))) ? draft : null;
   } catch {
     return null;
   }
+}
+
+// CRC-32.
+/** @type {(ids: Uint8Array) => number} */
+export function checksum(ids) {
+  let rest = -1;
+  for (const id of ids) {
+    rest ^= id;
+    for (let k = 0; k < 8; k++) rest = (rest >>> 1) ^ (0xedb88320 & -(rest & 1));
+  }
+  return (rest ^ -1) >>> 0;
 }

@@ -9,7 +9,7 @@ from cytoseg.jobs.job_commands import KINDS
 from cytoseg.recipe import recipe_of_run
 
 COMMAND = "train-interpreter"
-HELP = "Trains the run's model on all train crops. The kind that you train becomes the recipe's of this run."
+HELP = "Learns from all marked crops except those for testing. Slides are then predicted with the kind that you train."
 
 
 def offer(author: str) -> None:

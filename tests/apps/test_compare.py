@@ -112,7 +112,7 @@ def test_a_kept_version_is_laid_beside_a_later_prediction(page: Callable[[], App
     (kept,) = (sighted / "versions" / "board").iterdir()
     _identify(prediction, "2026-03-02T14:05:09+00:00", "b")
     app = app.run()
-    title = f"2026-03-01 14:05, bundle {kept.name[-8:]}"
+    title = f"2026-03-01 14:05, model {kept.name[-8:]}"
     assert _offered(app).options == ["Nothing", title, "another"]
     assert "Keep this version" in [button.label for button in app.main.button]
     told = told_viewer(_offered(app).select(title).run())
@@ -130,7 +130,7 @@ def test_a_damaged_version_is_said_in_a_sentence(page: Callable[[], AppTest], si
     (version.folder / "class_map.ome.tif").unlink()
     (version.folder / "class_map.ome.tif").write_bytes(b"II*\0nonsense")
     app = page()
-    title = f"2026-03-01 14:05, bundle {version.bundle}"
+    title = f"2026-03-01 14:05, model {version.bundle}"
     app = _offered(app).select(title).run()
     assert app.warning[0].value.replace("\\", "").startswith(f"{title}: class_map.ome.tif: ")
     assert told_viewer(app)["compare"] == ""

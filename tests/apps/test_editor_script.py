@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,6 +61,21 @@ def test_marks_are_packed_and_read_again(tmp_path: Path, editor: ModuleType) -> 
     runs = editor.packed(ids)
     code = f"const ids = it.unpacked({runs}, 63); return [Array.from(ids), it.packed(ids)];"
     assert _computed("editor_runs", code, tmp_path) == [ids.ravel().tolist(), runs]
+
+
+def test_a_draft_is_found_that_goes_on_from_what_was_saved(tmp_path: Path) -> None:
+    code = """
+    const kept = {};
+    globalThis.sessionStorage = { setItem: (name, text) => (kept[name] = text), getItem: (name) => kept[name] ?? null };
+    const states = [[255, 255], [1, 255], [1, 2]].map((ids) => Uint8Array.from(ids));
+    it.keep("work", { token: "a", runs: it.packed(states[2]), states: states.map(it.checksum) });
+    const found = (...given) => it.remembered(...given)?.runs ?? null;
+    const other = Uint8Array.from([2, 2]);
+    return [it.checksum(Uint8Array.from([49, 50, 51])), found("work", "a", other), found("work", "b", states[1]),
+      found("work", "b", other), found("other", "a", other)];
+    """
+    taken = [1, 1, 2, 1]
+    assert _computed("editor_runs", code, tmp_path) == [zlib.crc32(b"123"), taken, taken, None, None]
 
 
 PROPOSAL = """

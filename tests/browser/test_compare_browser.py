@@ -185,7 +185,7 @@ def test_two_kept_versions_of_a_prediction_are_compared(
     later, earlier = versions_of(versioned, "board")
     assert (later.made, earlier.made) == ("2026-04-01T10:00:00+00:00", "2026-03-01T10:00:00+00:00")
     box = page.get_by_role("combobox", name="Compare with")
-    box.fill(f"{time_text(earlier.made)}, bundle {earlier.bundle}")
+    box.fill(f"{time_text(earlier.made)}, model {earlier.bundle}")
     box.press("Enter")
 
     def holds(seen: NDArray[np.int64]) -> bool:

@@ -25,7 +25,7 @@ size = {(HEIGHT_PX, WIDTH_PX)}
 ids, veil = np.full(size, 255, np.uint8), np.zeros((*size, 4), np.uint8)
 ids[20:40], veil[:, 40:] = 0, (*{VEIL}, 255)
 editor.draw(np.full((*size, 3), {GREY}, np.uint8), ids, ClassList(("cell", "nucleus"), ({CELL}, (160, 90, 0)), "cell"),
-    token="made", may_save=False, saved_stroke=0,
+    token="made", draft="made", may_save=False, saved_stroke=0,
     layers=[editor.Layer("classes", "Class map", veil), editor.Layer("doubt", "Uncertainty", np.zeros_like(veil))])
 """
 """A page of nothing but the editor: a grey crop, a mark from row 20 to 39, and a class map on its right half."""

@@ -16,13 +16,13 @@ from cytoseg.labels.drawn_marks import drawn_of, read_marks
 from cytoseg.recipe import dump_recipe, load_recipe
 from tests.apps.sighted import CLASSES
 from tests.apps.test_annotate import RECIPE
-from tests.browser.conftest import APP, free_port, let_in, serve
+from tests.browser.conftest import APP, free_port, let_in, serve, start_server
 from tests.browser.test_review_browser import DRAWN_MS
 
 pytestmark = pytest.mark.browser
 
 SIDE_PX, STROKES = 64, 60
-CROPS = ("finger", "palm", "pen", "pinch", "steps", "taps")
+CROPS = ("away", "finger", "palm", "pen", "pinch", "steps", "taps")
 Spot = tuple[float, float]
 
 
@@ -41,13 +41,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _command(run: Path, port: int) -> list[str]:
+    flags = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
+    return [sys.executable, "-m", "streamlit", "run", str(APP), *flags, "--", "--runs", str(run.parent)]
+
+
 @pytest.fixture(scope="module")
 def address(run: Path) -> Iterator[str]:
     """Serve the review over this run alone; its address without the last slash."""
     port = free_port()
-    flags = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
-    command = [sys.executable, "-m", "streamlit", "run", str(APP), *flags, "--", "--runs", str(run.parent)]
-    with serve(command, port=port, folder=run.parents[1]) as found:
+    with serve(_command(run, port), port=port, folder=run.parents[1]) as found:
         yield found
 
 
@@ -55,25 +58,29 @@ def address(run: Path) -> Iterator[str]:
 def opened(chromium: Browser, address: str) -> Iterator[Callable[[str], Page]]:
     """Open Annotate on a crop, on a screen that is touched."""
     context = let_in(chromium, address, has_touch=True)
-    context.set_default_timeout(DRAWN_MS)
     errors: list[str] = []
 
     def open_crop(crop: str) -> Page:
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{address}/annotate")
-        for role, name, text in (("textbox", "Your name", "Anna"), ("combobox", "Crop", crop)):
-            box = page.get_by_role(role, name=name, exact=True)  # type: ignore[arg-type] # one of its words
-            box.fill(text)
-            box.press("Enter")
-        expect(page.locator(f".editor[data-token*='/{crop}/'][aria-busy=false]")).to_be_visible(timeout=DRAWN_MS)
+        _choose(page, crop)
         expect(_said(page)).to_have_text("Each stroke is saved.", timeout=DRAWN_MS)
-        page.locator("h1").first.click()  # while a field has focus, keys are letters
         return page
 
     yield open_crop
     context.close()
     assert errors == []
+
+
+def _choose(page: Page, crop: str) -> None:
+    for role, name, text in (("textbox", "Your name", "Anna"), ("combobox", "Crop", crop)):
+        box = page.get_by_role(role, name=name, exact=True)  # type: ignore[arg-type] # one of its words
+        expect(box).to_be_visible(timeout=DRAWN_MS)
+        box.fill(text)
+        box.press("Enter")
+    expect(page.locator(f".editor[data-token*='/{crop}/'][aria-busy=false]")).to_be_visible(timeout=DRAWN_MS)
+    page.locator("h1").first.click()  # while a field has focus, keys are letters
 
 
 def _said(page: Page) -> Locator:
@@ -239,3 +246,31 @@ def test_sixty_strokes_are_undone_to_nothing_and_done_again(opened: Callable[[st
     expect(page.locator("[data-part=redo]")).to_be_disabled()
     assert _saved(page, run, "steps").tobytes() == drawn.tobytes()
     assert json.loads(path.read_text())["shapes"] == shapes
+
+
+def test_strokes_drawn_while_the_server_is_away_are_saved_when_it_is_back(chromium: Browser, run: Path) -> None:
+    port, folder = free_port(), run.parents[1]
+    server = start_server(_command(run, port), port=port, folder=folder)
+    address = f"http://127.0.0.1:{port}"
+    context = let_in(chromium, address)
+    page = context.new_page()
+    page.goto(f"{address}/annotate")
+    _choose(page, "away")
+    page.keyboard.press("2")
+    for row, kills in ((10, True), (30, False), (50, False)):
+        page.mouse.move(*_at(page, 12, row))
+        page.mouse.down()
+        page.mouse.move(*_at(page, 40, row), steps=4)
+        page.mouse.up()
+        if kills:
+            _saved(page, run, "away")
+            server.kill()
+            server.wait()
+    server = start_server(_command(run, port), port=port, folder=folder)
+    page.reload()
+    _choose(page, "away")
+    ids = _saved(page, run, "away")
+    assert [set(ids[row - 3 : row + 3, 12:40].ravel().tolist()) for row in (10, 30, 50)] == [{1}] * 3
+    context.close()
+    server.kill()
+    server.wait()

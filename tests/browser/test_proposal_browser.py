@@ -26,7 +26,7 @@ proposed[10:20, 50:60] = 1
 proposed[40:50, 30:40] = 0
 editor.draw(np.full((60, 80, 3), 200, np.uint8), np.full((60, 80), 255, np.uint8),
     ClassList(("cell", "nucleus"), ((0, 90, 160), (160, 90, 0)), "cell"),
-    token="made", may_save=True, saved_stroke=0, proposed=proposed)
+    token="made", draft="made", may_save=True, saved_stroke=0, proposed=proposed)
 drawn = editor.strokes_of("made", (60, 80))
 if drawn is not None:
     ids = drawn.ids

@@ -16,9 +16,11 @@ from cytoseg.review.assignments import in_order
 from cytoseg.workflows.annotating import Annotating, CropFile
 
 HELP = (
-    "A few strokes in each class are enough: unmarked pixels stay unknown. Each stroke is saved under your name  "
-    "and imported into the run's labels; crops of test slides are used for testing only, never for training."
+    "A crop is a small square of a slide. A few strokes in each class are enough: unmarked pixels stay unknown. Each "
+    "stroke is saved under your name at once. Crops of test slides only test the model; it never learns from them."
 )
+LIVE = "After each stroke, small networks learn from all marked crops and show what they make of this one."
+PROPOSE = "Shows what the supplied base model would mark, for you to take over, move or delete part by part."
 KEYS = "Every tool and class has a key, and the whole page works without a mouse: ? lists the keys."
 
 
@@ -93,6 +95,7 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropF
         work.begun,
         annotating.classes,
         token=work.token,
+        draft=work.draft,
         may_save=bool(author),
         saved_stroke=work.saved,
         layers=shown,
@@ -118,11 +121,12 @@ def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str,
     people.say_whose(annotating, crop, author)
     if crop.is_test:
         st.warning(f"A crop of the test slide {state.plain(crop.slide)}: used for testing, never for training.")
-    live = st.toggle("Live result", value=True, help="Refits the MLPs after each stroke, on all marked crops.")
+    live = st.toggle("Live result", value=True, help=LIVE)
     with st.container(horizontal=True):
         propose = {"on_click": _propose, "args": (annotating, crop, author)}
-        st.button("Propose", icon=":material/auto_fix_high:", help="The base model's prediction, to accept.", **propose)
-        st.button("Reload", icon=":material/refresh:", on_click=annotate_state.forget, args=(crop,))
+        st.button("Propose", icon=":material/auto_fix_high:", help=PROPOSE, **propose)
+        again = {"on_click": annotate_state.forget, "args": (crop,)}
+        st.button("Reload", icon=":material/refresh:", help="Reads the saved marks again.", **again)
         show_me.button(crop, author)
     training.offer(author)
     show_me.picture(annotating, crop)

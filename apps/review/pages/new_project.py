@@ -88,7 +88,7 @@ def _ask(folder: Path, slides: list[ListedSlide]) -> None:
     with left:
         name = st.text_input("Name of the project", "mylab", max_chars=80)
         mpp = st.number_input(
-            "Micrometres per pixel (0: level 0)", 0.0, 20.0, round(max(said, default=0.0), 4), format="%.4f"
+            "Micrometres per pixel (0: as scanned)", 0.0, 20.0, round(max(said, default=0.0), 4), format="%.4f"
         )
     with right:
         st.markdown("Classes")

@@ -12,8 +12,8 @@ from cytoseg.predict.sign_off_file import bundle_of
 from cytoseg.viewer.slide_catalogue import Found
 
 HELP = (
-    "Every pixel of the chosen slides gets a class, and its objects are found and measured. Slides finished with the  "
-    "same model are not repeated."
+    "Every pixel of the chosen slides gets a class, and the objects, such as nuclei, are found and measured. Slides "
+    "that this model has already finished are not repeated."
 )
 _ROWS = 12
 ICON = ":material/info:"

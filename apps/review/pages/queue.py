@@ -26,8 +26,9 @@ PER_PAGE = 5
 Packed = tuple[str, str, list[tuple[str, bytes]]]
 PANEL_WIDTHS = [1, 1, 1, 1.3]
 HELP = (
-    "The members of the ensemble vote on every pixel. Where they disagree, a few minutes of your time  "
-    "teach them most. Disagreement is in nats: 0 where all agree, 0.69 where they are split over two classes."
+    "Several networks vote on the class of every pixel. Where they disagree, a few minutes of your time teach them "
+    "most. Their disagreement is measured in nats: 0 where all agree, 0.69 where half vote for one class and half for "
+    "another."
 )
 
 
