@@ -129,7 +129,13 @@ def _how_far(job: Job) -> None:
 def _buttons(place: JobPlace, job: Job) -> None:
     if not job.is_over and job.state != SILENT:
         cancel = partial(_cancel, place, job.id)
-        st.button("Cancel", key=f"cancel {job.id}", on_click=_say, args=(cancel,), help="Ends it after what it is doing; finished work is kept.")
+        st.button(
+            "Cancel",
+            key=f"cancel {job.id}",
+            on_click=_say,
+            args=(cancel,),
+            help="Ends it; finished work is kept.",
+        )
     elif job.command in ORDERS:
         again = "Again" if job.state == FINISHED else "Resume"
         author = str(st.session_state.get("reviewer", ""))

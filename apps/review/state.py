@@ -1,10 +1,11 @@
 """Shared state of the pages: chosen run, cached files, messages."""
 
 import argparse
+import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -77,6 +78,16 @@ def begin(*, needs_run: bool = True) -> None:
             for path, title, icon in pages:
                 st.page_link(path, label=title, icon=f":material/{icon}:")
     _choose_run(chosen, needs_run=needs_run)
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Show during the block that a page loads what the networks need, for seconds on the first visit.
+
+    Pages import it after their title, or nothing would be painted until then.
+    """
+    with contextlib.nullcontext() if "torch" in sys.modules else st.spinner("Loading the networks: only once"):
+        yield
 
 
 def _style() -> None:

@@ -1,24 +1,28 @@
 """Annotate: mark crops with live predictions."""
 
-import annotate_state
-import crop_choice
-import editor
-import jobs_list
-import people
-import reviews
-import show_me
 import state
 import streamlit as st
-import training
-
-from cytoseg.errors import CytosegError
-from cytoseg.review.assignments import in_order
-from cytoseg.workflows.annotating import Annotating, CropFile
 
 HELP = (
     "A crop is a small square of a slide. A few strokes in each class are enough: unmarked pixels stay unknown. Each "
     "stroke is saved under your name at once. Crops of test slides only test the model; it never learns from them."
 )
+state.begin()
+st.title("Annotate", help=HELP)
+with state.loading():
+    import annotate_state
+    import crop_choice
+    import editor
+    import jobs_list
+    import people
+    import reviews
+    import show_me
+    import training
+
+    from cytoseg.errors import CytosegError
+    from cytoseg.review.assignments import in_order
+    from cytoseg.workflows.annotating import Annotating, CropFile
+
 LIVE = "After each stroke, small networks learn from all marked crops and show what they make of this one."
 PROPOSE = "Shows what the supplied base model would mark, for you to take over, move or delete part by part."
 KEYS = "Every tool and class has a key, and the whole page works without a mouse: ? lists the keys."
@@ -136,8 +140,6 @@ def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str,
 
 
 def main() -> None:
-    state.begin()
-    st.title("Annotate", help=HELP)
     jobs_list.said()
     annotating = state.guarded(lambda: annotate_state.of_run(state.run_folder()))
     crops, problems = state.guarded(annotating.crops)

@@ -13,8 +13,8 @@ from cytoseg.csv_table import csv_text
 COMMAND = "cytoseg anomaly RECIPE SLIDE... --normal SLIDE"
 HELP = (
     "The model adds noise to the slide, removes it again, and compares. What comes back different is unusual: in its "
-    "texture, such as ink and dirt, if little noise was added; in its shape, if much was. A score of 1 is the threshold "
-    "that 2.5 % of the pixels of normal slides exceed. Unusual does not mean abnormal."
+    "texture, such as ink and dirt, if little noise was added; in its shape, if much was. A score of 1 is exceeded by "
+    "2.5 % of the pixels of normal slides. Unusual does not mean abnormal."
 )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import annotate_state
 import approvals
 import cells
 import compare
@@ -28,6 +27,12 @@ CAPTION = "The slide, its predicted classes and its uncertainty"
 COMMAND = "cytoseg predict RECIPE SLIDE"
 GONE = "The predicted slide was moved or replaced, so its maps cannot be overlaid. Restore it, or predict it again."
 UNKNOWN = "The recipe of this run cannot be read, so only previews of its slides are shown."
+
+viewer.follow_link()
+state.begin()
+st.title("Slides")
+with state.loading():
+    import annotate_state
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -158,9 +163,6 @@ def _show(run: Path, found: Found) -> None:
 
 
 def main() -> None:
-    viewer.follow_link()
-    state.begin()
-    st.title("Slides")
     run = state.run_folder()
     listed, why_gone = _catalogue(run)
     key = _choose(listed)

@@ -2,35 +2,38 @@
 
 from collections.abc import Sequence
 
-import annotate_state
-import conflict_view
-import disputed_tests
-import jobs_list
-import pandas as pd
-import people
-import reviews
 import state
 import streamlit as st
-import widgets
-
-from cytoseg.errors import CytosegError
-from cytoseg.evaluation.run_folder import time_text
-from cytoseg.labels.reviewer_names import clean_name
-from cytoseg.review.append_only import log_of
-from cytoseg.review.assignments import Entry as Assigned
-from cytoseg.review.assignments import assignees
-from cytoseg.review.conflicts import Comparison, Conflict, compare_people
-from cytoseg.review.inter_rater import Pair
-from cytoseg.review.judgement_conflicts import compare_judgements, read_judgement_resolutions
-from cytoseg.review.resolutions import Decision, Entry, read_resolutions, resolution_csv, resolve, resolved_pairs
-from cytoseg.review.review_log import read_entries
-from cytoseg.review.run_name import named_in_log
-from cytoseg.workflows.annotating import Annotating, CropFile
 
 HELP = (
     "Each person's marks of a crop are kept apart; training uses those that were saved first until a third person "
     "decides. Assign a crop to two people to learn how far they agree."
 )
+state.begin()
+st.title("Two people", help=HELP)
+with state.loading():
+    import annotate_state
+    import conflict_view
+    import disputed_tests
+    import jobs_list
+    import pandas as pd
+    import people
+    import reviews
+    import widgets
+
+    from cytoseg.errors import CytosegError
+    from cytoseg.evaluation.run_folder import time_text
+    from cytoseg.labels.reviewer_names import clean_name
+    from cytoseg.review.append_only import log_of
+    from cytoseg.review.assignments import Entry as Assigned
+    from cytoseg.review.assignments import assignees
+    from cytoseg.review.conflicts import Comparison, Conflict, compare_people
+    from cytoseg.review.inter_rater import Pair
+    from cytoseg.review.judgement_conflicts import compare_judgements, read_judgement_resolutions
+    from cytoseg.review.resolutions import Decision, Entry, read_resolutions, resolution_csv, resolve, resolved_pairs
+    from cytoseg.review.review_log import read_entries
+    from cytoseg.review.run_name import named_in_log
+    from cytoseg.workflows.annotating import Annotating, CropFile
 
 
 def _conflicts(annotating: Annotating, crops: Sequence[CropFile], author: str, marked: Comparison) -> None:
@@ -127,10 +130,8 @@ def _assign(annotating: Annotating, crops: Sequence[CropFile], author: str) -> N
 
 
 def main() -> None:
-    state.begin()
     if page := st.session_state.pop(conflict_view.OPEN, None):
         st.switch_page(page)
-    st.title("Two people", help=HELP)
     jobs_list.said()
     annotating = state.guarded(lambda: annotate_state.of_run(state.run_folder()))
     crops, problems = state.guarded(annotating.crops)
