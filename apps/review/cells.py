@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from functools import lru_cache, partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ X, Y, DENSITY = "centroid_x_level0_px", "centroid_y_level0_px", "optical_density
 MOST_POINTS = 5000
 """Most objects in the chart; of more, a random sample with a fixed seed."""
 MOST_ROWS = 200
+_UNITS = {
+    "_level0_px": " on the slide (px)",
+    "_px": " (px)",
+    "_um2": " (µm²)",
+    "_um": " (µm)",
+    "_8bit": " (0 to 255)",
+    "_nats": " (nats)",
+}
+"""Ends of column names, the longer first, and how they are shown."""
 _AROUND = 3.0
 """Width of an object's image in diameters."""
 
@@ -64,7 +74,24 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
     area = area_column(table)
     rows = table.groupby("class", sort=True).agg(n=("id", "size"), area=(area, "median"), density=(DENSITY, "median"))
     rows = rows.reset_index()
-    return rows.rename(columns={"class": "Class", "n": "Objects", "area": _title(area), "density": _title(DENSITY)})
+    titles = {"area": f"Median {_lower(_title(area))}", "density": f"Median {_lower(_title(DENSITY))}"}
+    return rows.rename(columns={"class": "Class", "n": "Objects", **titles})
+
+
+def measurement_title(column: str) -> str:
+    """Return the name of a column of cells.csv for readers: ``area_um2`` is Area (µm²)."""
+    suffix = next((suffix for suffix in _UNITS if column.endswith(suffix)), "")
+    words = (
+        column.removesuffix(suffix).replace("_", " ").replace(" mean", ", mean").replace(" sd", ", standard deviation")
+    )
+    return words[:1].upper() + words[1:] + _UNITS.get(suffix, "")
+
+
+def value_text(value: object) -> str:
+    """Write a measurement with three digits; larger numbers whole, with separators."""
+    if not isinstance(value, Real):
+        return str(value)
+    return f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:.3g}"
 
 
 def chosen_ids(event: object) -> list[int]:
@@ -99,8 +126,12 @@ def show(found: Found, view: SlideView, classes: ClassList, clicked: Mapping[str
         if len(table) > MOST_POINTS:
             st.caption(f"A random sample of {MOST_POINTS:,} objects.")
     with right:
-        st.table(counts(table).round(2), border="horizontal", hide_index=True)
+        st.table(counts(table).map(value_text), border="horizontal", hide_index=True)
         _chosen(found.key, table[table["id"].isin(chosen_ids(event))], view.mpp)
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _title(column: str) -> str:
@@ -174,7 +205,7 @@ def _clicked(found: Found, view: SlideView, table: pd.DataFrame, clicked: Mappin
     widgets.show(picture, jpeg(tiles.LANES.wait(("object", found.path), take)), alt="The chosen object")
     measured = row.drop(["id", "class"]).dropna()
     numbers.dataframe(
-        pd.DataFrame({"Measurement": measured.index, "Value": [str(value) for value in measured]}),
+        pd.DataFrame({"Measurement": map(measurement_title, measured.index), "Value": map(value_text, measured)}),
         hide_index=True,
         height=250,
     )

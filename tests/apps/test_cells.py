@@ -61,9 +61,12 @@ def test_objects_are_counted_by_class_and_drawn(
     app = review("slides", "--base", str(tmp_path))
     assert not app.exception, app.exception
     assert "Objects (3)" in _texts(app)
-    assert app.table[0].value.to_numpy().tolist() == [["background", 1, 25.0, 0.1], ["cell", 2, 2500.0, 0.5]]
+    shown = app.table[0].value.to_numpy().tolist()
+    assert shown == [["background", "1", "25", "0.1"], ["cell", "2", "2,500", "0.5"]]
     table = cells.table_of(prediction)
-    assert list(cells.counts(table.drop(columns="area_um2"))["Area (px)"]) == [100, 10_000]
+    counted = cells.counts(table).to_numpy().tolist()
+    assert counted == [["background", 1, 25.0, 0.1], ["cell", 2, 2500.0, 0.5]]
+    assert list(cells.counts(table.drop(columns="area_um2"))["Median area (px)"]) == [100, 10_000]
     classes = importlib.import_module("tests.apps.sighted").CLASSES
     traces = cells._chart(table, classes).data
     assert [(trace.name, list(trace.x), list(trace.y)) for trace in traces] == [
@@ -132,8 +135,8 @@ def test_a_clicked_object_shows_its_measurements(
     assert not app.exception, app.exception
     assert "Object 2: cell" in _texts(app)
     measured = dict(app.dataframe[0].value.to_numpy().tolist())
-    assert measured["area_um2"] == "2500.0"
-    assert measured["no_ratio_because"] == "two nuclei"
+    assert measured["Area (µm²)"] == "2,500"
+    assert measured["No ratio because"] == "two nuclei"
     _clicking(monkeypatch, 500, 500)
     assert "There is no object where you clicked." in _texts(app.run())
 
@@ -151,3 +154,23 @@ def test_an_object_is_shown_with_what_lies_around_it(cells: ModuleType) -> None:
     row = pd.Series({"area_px": 100.0, "area_um2": 100 * math.pi, cells.X: 300.0, cells.Y: 200.0})
     assert cells._around(row, 0.5) == Region(240, 140, 120, 120)
     assert cells._around(row.drop("area_um2"), None) == Region(280, 180, 40, 40)
+
+
+@pytest.mark.parametrize(
+    ("column", "title"),
+    [
+        ("area_um2", "Area (µm²)"),
+        ("centroid_x_level0_px", "Centroid x on the slide (px)"),
+        ("equivalent_diameter_um", "Equivalent diameter (µm)"),
+        ("optical_density_sd", "Optical density, standard deviation"),
+        ("red_mean_8bit", "Red, mean (0 to 255)"),
+        ("nuclei", "Nuclei"),
+    ],
+)
+def test_measurements_are_named_for_readers(cells: ModuleType, column: str, title: str) -> None:
+    assert cells.measurement_title(column) == title
+
+
+def test_measurements_are_written_with_three_digits(cells: ModuleType) -> None:
+    values = (37548, 9387.0, 1234.5, 284.29, 0.01234, "whole")
+    assert list(map(cells.value_text, values)) == ["37,548", "9,387", "1,234", "284", "0.0123", "whole"]

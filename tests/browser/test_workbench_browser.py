@@ -212,7 +212,7 @@ def _train(bench: Bench) -> None:
     expect(page.get_by_text(f"Started by {AUTHOR}")).to_be_visible(timeout=DRAWN_MS)
     page.get_by_test_id("stSidebar").get_by_role("link", name="Jobs").click()
     expect(page.locator("h1").first).to_contain_text("Jobs", timeout=DRAWN_MS)
-    rested(page)
+    type_in(page, "Your name", AUTHOR)
     shot(bench, "train")
     assert (bench.run / "interpreter" / "bundle").is_dir()
 
@@ -233,7 +233,7 @@ def _predict(bench: Bench) -> None:
     bench.lose_everything("predict")
     until(lambda: (bench.jobs()[0].command, bench.jobs()[0].state) == ("predict", FINISHED))
     expect(bench.page.get_by_role("button", name="Look")).to_be_visible(timeout=DRAWN_MS)
-    rested(bench.page)
+    type_in(bench.page, "Your name", AUTHOR)
     shot(bench, "predict")
 
 
@@ -332,7 +332,9 @@ def _approve(bench: Bench) -> None:
     assert len(entries[0].bundle) == 64
     shown = bench.page.get_by_text(re.compile(rf"approved by {AUTHOR}, .* \(all nuclei found\)"))
     expect(shown).to_be_visible(timeout=DRAWN_MS)
-    shown.scroll_into_view_if_needed()
+    type_in(bench.page, "Your name", AUTHOR)
+    expect(bench.page.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=DRAWN_MS)
+    bench.page.get_by_role("button", name="Needs labels").scroll_into_view_if_needed()
     rested(bench.page)
     shot(bench, "approve")
 
