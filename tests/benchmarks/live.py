@@ -1,6 +1,6 @@
 """Time until a stroke is saved, imported and shown in the prediction, with 5 and 30 labelled crops.
 
-    python tests/benchmarks/live.py --threads 2
+    python -m tests.benchmarks.live --threads 2
 
 Synthetic crops of 256 px, with features of the included base model, with and without the image filters.
 """
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import Table, describe, write_results
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,6 +25,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.labels.drawn_marks import drawn_of
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.workflows.annotating import Annotating, CropFile
+from tests.benchmarks.machine import Table, describe, write_results
 
 SIDE_PX, STROKES = 256, 6
 NOTES = "Target: at most 3 s with 5 labelled crops and 10 s with 30, on two cores."
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _measured(way: str, crops: int) -> list[Any]:
-    with _run(*WAYS[way], crops=crops) as annotating:
+    with run_with_crops(*WAYS[way], crops=crops) as annotating:
         found, _ = annotating.crops()
         crop = found[0]
         picture, marks = annotating.open(crop)
@@ -105,7 +105,7 @@ def _stroke(
 
 
 @contextmanager
-def _run(init: str, more: str, *, crops: int) -> Iterator[Annotating]:
+def run_with_crops(init: str, more: str, *, crops: int) -> Iterator[Annotating]:
     """Create a run with annotated and imported crops; return its annotation session."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as name:

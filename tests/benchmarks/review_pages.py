@@ -67,7 +67,7 @@ BARE = Sheet("", "(a title alone)", "Bare", "h1", 1)
 
 
 @contextlib.contextmanager
-def served(runs: Path, run: Path, app: Path = APP) -> Iterator[tuple[str, int]]:
+def served(runs: Path, run: Path, app: Path = APP, *, threads: int = 1) -> Iterator[tuple[str, int]]:
     """Serve the app as ``cytoseg review`` does; yields its address without the last slash, and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -79,7 +79,7 @@ def served(runs: Path, run: Path, app: Path = APP) -> Iterator[tuple[str, int]]:
     with subprocess.Popen(
         [*command, "--", "--runs", str(runs), "--run", str(run), "--base", str(runs.parent)],
         cwd=app.parent,
-        env=surroundings | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", TOKEN: SECRET},
+        env=surroundings | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), TOKEN: SECRET},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as server:
@@ -104,7 +104,8 @@ async def chromium() -> AsyncIterator[Browser]:
     """The system's Chromium, headless."""
     async with async_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        path = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+        browser = await playwright.chromium.launch(executable_path=path, args=flags)
         yield browser
         await browser.close()
 

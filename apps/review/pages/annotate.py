@@ -36,6 +36,16 @@ def _new_crop(annotating: Annotating) -> None:
         st.session_state["job said"] = ("error", state.told(error))
 
 
+def _cut(annotating: Annotating) -> None:
+    """Cut the region that was chosen on the page Slides, and choose it; if that fails, say why there."""
+    path, slide, region = st.session_state.pop("region to cut")
+    try:
+        st.session_state["crop to annotate"] = annotating.cut(path, slide, region).stem
+    except CytosegError as error:
+        st.session_state["cut refused"] = state.told(error)
+        st.switch_page("pages/slides.py")
+
+
 def _choose(annotating: Annotating, found: list[CropFile], author: str) -> CropFile:
     given = people.assigned(annotating.run)
     by_name = {crop.path.stem: crop for crop in found}
@@ -142,6 +152,8 @@ def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str,
 def main() -> None:
     jobs_list.said()
     annotating = state.guarded(lambda: annotate_state.of_run(state.run_folder()))
+    if "region to cut" in st.session_state:
+        _cut(annotating)
     crops, problems = state.guarded(annotating.crops)
     for problem in problems[:3]:
         st.warning(state.told(problem))

@@ -28,12 +28,6 @@ COMMAND = "cytoseg predict RECIPE SLIDE"
 GONE = "The predicted slide was moved or replaced, so its maps cannot be overlaid. Restore it, or predict it again."
 UNKNOWN = "The recipe of this run cannot be read, so only previews of its slides are shown."
 
-viewer.follow_link()
-state.begin()
-st.title("Slides")
-with state.loading():
-    import annotate_state
-
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     st.dataframe(pd.DataFrame(rows, columns=list(head)), hide_index=True, width="content")
@@ -72,14 +66,9 @@ def _jump(key: str, view: SlideView) -> Region | None:
     return Region(int(x), int(y), int(width), int(width)) if cut else None
 
 
-def _annotate(run: Path, found: Found, region: Region) -> None:
-    """Cut a region as a crop and open it on the page Annotate."""
-    try:
-        path = annotate_state.of_run(run).cut(found.path, found.slide, region)
-    except CytosegError as error:
-        st.error(state.told(error), icon=":material/error:")
-        return
-    st.session_state["crop to annotate"] = path.stem
+def _annotate(found: Found, region: Region) -> None:
+    """Open the page Annotate, which loads the networks and cuts the region as a crop."""
+    st.session_state["region to cut"] = (found.path, found.slide, region)
     st.switch_page("pages/annotate.py")
 
 
@@ -112,9 +101,9 @@ def _look(run: Path, found: Found, view: SlideView, classes: ClassList) -> None:
         if drawn is not None and st.button(
             f"Annotate the drawn crop ({drawn.width} x {drawn.height})", type="primary", icon=":material/brush:"
         ):
-            _annotate(run, found, drawn)
+            _annotate(found, drawn)
         if typed is not None:
-            _annotate(run, found, typed)
+            _annotate(found, typed)
         if clicked is not None:
             st.caption(f"Clicked at x {clicked['x']}, y {clicked['y']}. A link to this place:")
             st.code(viewer.link(run, key, clicked), language=None)
@@ -163,6 +152,11 @@ def _show(run: Path, found: Found) -> None:
 
 
 def main() -> None:
+    viewer.follow_link()
+    state.begin()
+    st.title("Slides")
+    if (refused := st.session_state.pop("cut refused", None)) is not None:
+        st.error(refused, icon=":material/error:")
     run = state.run_folder()
     listed, why_gone = _catalogue(run)
     key = _choose(listed)
