@@ -46,7 +46,7 @@ export function forget(name) {
 }
 
 /**
- * The draft of some work, if it goes on from what Python has: the same work, or, after a restart of the server, work of
+ * The draft of some work, if it continues what Python has: the same work, or, after a restart of the server, work of
  * which Python has saved one of the states.
  *
  * @param {string} name
