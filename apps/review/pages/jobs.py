@@ -11,8 +11,8 @@ from cytoseg.jobs.job_commands import IMPORTED, ORDERS
 from cytoseg.recipe import recipe_of_run
 
 HELP = (
-    "A job is a piece of work, such as a training, that continues when you close the browser or the app ends. One job at "
-    "a time uses the machine; the others wait."
+    "A job is a piece of work, such as a training, that continues when you close the browser or the app ends. One job "
+    "at a time uses the machine; the others wait."
 )
 ELSEWHERE = {"slides": "pages/predict.py", "crop": "pages/annotate.py"}
 """Pages on which what a command needs is chosen."""
