@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -94,20 +95,8 @@ def distil(
         resume.restore(state)
     change = changes(SIZE_PX, BLURRED)
     weights = _class_weights(lessons).to(device)
-
-    def draw(step: int) -> Batch:
-        return _parts(lessons, change, seed, step)
-
-    def update(state: TuneState[Student], batch: Batch) -> float:
-        x, target = (part.to(device) for part in batch)
-        with autocast(device, precision):
-            found = student(x)
-        loss = _loss(found, target, weights)
-        _set_cycle(state.optimiser, state.step, steps)
-        state.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
-        return apply_gradients(state, loss, what="student", advice="Train its teacher again.")
-
+    draw = partial(_parts, lessons, change, seed)
+    update = partial(_update, weights=weights, steps=steps, precision=precision)
     for step, loss in training_steps(state, draw, update, steps=steps, resume=resume):
         on_step(step, loss)
     if resume is not None:
@@ -115,6 +104,18 @@ def distil(
     student.fold_norms()
     student.undo_weights(weights)
     return student.eval()
+
+
+def _update(state: TuneState[Student], batch: Batch, *, weights: Tensor, steps: int, precision: str) -> float:
+    """Update from (B, 3, size, size) images and (B, K + 1, size, size) targets; return the loss."""
+    x, target = (part.to(weights.device) for part in batch)
+    with autocast(weights.device, precision):
+        found = state.network(x)
+    loss = _loss(found, target, weights)
+    _set_cycle(state.optimiser, state.step, steps)
+    state.optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
+    return apply_gradients(state, loss, what="student", advice="Train its teacher again.")
 
 
 def _set_cycle(optimiser: torch.optim.Optimizer, step: int, steps: int) -> None:
