@@ -3,12 +3,12 @@
 import importlib
 import signal
 
-from cytoseg.interrupts import ending_at_once
+from cytoseg.interrupts import exit_at_once_on_signal
 
 
 def main() -> None:
     """Load the command line and run the command; a signal during loading ends the program silently."""
-    with ending_at_once():
+    with exit_at_once_on_signal():
         command_line = importlib.import_module("cytoseg.cli")
     try:
         command_line.main()

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cytoseg.errors import CheckpointError, DamagedError, FileContentError
-from cytoseg.interrupts import errors_of_ending
+from cytoseg.interrupts import errors_as_interrupt
 from cytoseg.json_text import load_json, read_regular
 from cytoseg.limits import limit
 from cytoseg.quoting import printable, shown
@@ -102,7 +102,7 @@ def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> di
     return state
 
 
-@errors_of_ending()
+@errors_as_interrupt()
 def load_checkpoint(folder: Path, *, instead: str = "Use an older checkpoint.") -> Checkpoint:
     """Read a checkpoint and verify the hash of each file.
 

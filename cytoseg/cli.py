@@ -14,7 +14,13 @@ import typer
 
 from cytoseg import __version__
 from cytoseg.errors import CytosegError
-from cytoseg.interrupts import INTERRUPTED, ending_as_on_ctrl_c, ending_at_once, errors_of_ending, hear_no_more
+from cytoseg.interrupts import (
+    INTERRUPTED,
+    end_signals_as_ctrl_c,
+    errors_as_interrupt,
+    exit_at_once_on_signal,
+    ignore_end_signals,
+)
 from cytoseg.quoting import one_line
 
 COMMANDS = {
@@ -74,17 +80,17 @@ def main() -> None:
     # Busy-waiting threads cost 2.5 to 5 times on shared cores; OpenMP reads this when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        with ending_as_on_ctrl_c():
+        with end_signals_as_ctrl_c():
             words = [a for a in sys.argv[1:] if not a.startswith("-")]
-            with ending_at_once():
+            with exit_at_once_on_signal():
                 app = build_app(next(iter(words), None), "".join(words[1:2]))
             app()
     except KeyboardInterrupt:
-        hear_no_more()
+        ignore_end_signals()
         raise SystemExit(INTERRUPTED) from None
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            hear_no_more()  # the interpreter takes up to seconds to end, during which more signals may come
+            ignore_end_signals()  # the interpreter takes up to seconds to end, during which more signals may come
         raise
 
 
@@ -123,7 +129,7 @@ def one_line_errors(function: Callable[..., Any], command: str = "") -> Callable
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
-            with errors_of_ending():
+            with errors_as_interrupt():
                 result = function(*args, **kwargs)
             importlib.import_module("cytoseg.workflows.next_command").name_next(command, kwargs)
             return result

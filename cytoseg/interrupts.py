@@ -13,7 +13,9 @@ from typing import Any
 if os.name == "nt":  # elsewhere the import of psutil would only cost time
     from cytoseg.process_table import exists
 
-ENDING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if name in signal.Signals.__members__)
+END_SIGNALS = tuple(
+    signal.Signals[name] for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if name in signal.Signals.__members__
+)
 """Signals sent by systemd, Docker, Slurm and a closed terminal; SIGBREAK cancels a job on Windows."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C and after these signals."""
@@ -22,7 +24,7 @@ PARENT = "CYTOSEG_PARENT"
 TORCHRUN = "TORCHELASTIC_RUN_ID"
 """Environment variable that torchrun, and accelerate with it, sets in the processes it starts."""
 
-_LOOK_S = 0.5
+_POLL_S = 0.5
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -32,48 +34,50 @@ class Interrupt:
     requested = False
 
 
-_ASKED = Interrupt()
-"""Of the whole process, while a command runs."""
+_PROCESS = Interrupt()
+"""That of the whole process, while a command runs."""
 
 
 @contextlib.contextmanager
-def ending_as_on_ctrl_c() -> Iterator[None]:
+def end_signals_as_ctrl_c() -> Iterator[None]:
     """Make SIGTERM and SIGHUP raise KeyboardInterrupt; repeated signals during cleanup are ignored.
 
     A signal that is already ignored stays ignored, for ``nohup``. Does nothing outside the main thread.
     """
     ctrl_c = (signal.SIGINT,) if signal.getsignal(signal.SIGINT) is signal.default_int_handler else ()
-    with handled(_interrupt, (*ctrl_c, *ENDING)):
-        _ASKED.requested = False
+    with signal_handler(_interrupt, (*ctrl_c, *END_SIGNALS)):
+        _PROCESS.requested = False
         try:
             yield
         finally:
-            _ASKED.requested = False
+            _PROCESS.requested = False
 
 
 @contextlib.contextmanager
-def ending_at_once() -> Iterator[None]:
+def exit_at_once_on_signal() -> Iterator[None]:
     """End the process with status 130 at a Ctrl-C, SIGTERM or SIGHUP, silently and without cleaning up.
 
     For the seconds in which libraries load and there is nothing to save: a KeyboardInterrupt then can become an
-        ImportError, or be lost. A signal that is ignored stays ignored.
+    ImportError, or be lost. A signal that is ignored stays ignored.
     """
-    numbers = (signal.SIGINT, *ENDING)
-    with handled(_end_at_once, tuple(number for number in numbers if signal.getsignal(number) != signal.SIG_IGN)):
+    numbers = (signal.SIGINT, *END_SIGNALS)
+    with signal_handler(
+        _end_at_once, tuple(number for number in numbers if signal.getsignal(number) != signal.SIG_IGN)
+    ):
         yield
 
 
-def end_if_asked() -> None:
+def raise_if_interrupted() -> None:
     """Raise the KeyboardInterrupt again that a library has swallowed, as some do while they load.
 
     Long-running work calls this regularly: later signals are ignored, so it could not be stopped otherwise.
     """
-    if _ASKED.requested and threading.current_thread() is threading.main_thread():
+    if _PROCESS.requested and threading.current_thread() is threading.main_thread():
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def errors_of_ending() -> Iterator[None]:
+def errors_as_interrupt() -> Iterator[None]:
     """Raise KeyboardInterrupt instead of the error that a library turns it into, such as an ImportError.
 
     Likewise for errors derived from that, such as a bundle reported as damaged. Errors of disk and memory are kept:
@@ -82,7 +86,7 @@ def errors_of_ending() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _ASKED.requested or _is_of_disk(error):
+        if not _PROCESS.requested or _is_of_disk(error):
             raise
         raise KeyboardInterrupt from error
 
@@ -96,19 +100,19 @@ def _is_of_disk(error: BaseException | None) -> bool:
 
 
 @contextlib.contextmanager
-def handled(handler: Handler, numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
+def signal_handler(handler: Handler, numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
     """Install a signal handler for the block, except for ignored signals; no effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     old = {number: signal.getsignal(number) for number in numbers}
-    heard = [number for number in numbers if number == signal.SIGINT or old[number] != signal.SIG_IGN]
-    for number in heard:
+    installed = [number for number in numbers if number == signal.SIGINT or old[number] != signal.SIG_IGN]
+    for number in installed:
         signal.signal(number, handler)
     try:
         yield
     finally:
-        for number in heard:
+        for number in installed:
             # A command that is ending must not be interrupted again: its results are being saved.
             ends = signal.getsignal(number) == signal.SIG_IGN and old[number] is _interrupt
             signal.signal(number, signal.SIG_IGN if ends else old[number])
@@ -124,7 +128,7 @@ def finish_step_on_interrupt() -> Iterator[Interrupt]:
         An object whose ``requested`` becomes True.
     """
     interrupt = Interrupt()
-    interrupt.requested = _ASKED.requested  # a library may have swallowed the KeyboardInterrupt
+    interrupt.requested = _PROCESS.requested  # a library may have swallowed the KeyboardInterrupt
 
     # torchrun forwards a Ctrl-C that its processes have already received: a second one means nothing there.
     may_hurry = TORCHRUN not in os.environ
@@ -133,17 +137,17 @@ def finish_step_on_interrupt() -> Iterator[Interrupt]:
         if number == signal.SIGINT and interrupt.requested and may_hurry:
             raise KeyboardInterrupt
         interrupt.requested = True
-        if number in ENDING:
-            hear_no_more()
+        if number in END_SIGNALS:
+            ignore_end_signals()
             leave_dead_terminal()
 
-    with handled(handle, (signal.SIGINT, *ENDING)):
+    with signal_handler(handle, (signal.SIGINT, *END_SIGNALS)):
         yield interrupt
 
 
-def hear_no_more() -> None:
+def ignore_end_signals() -> None:
     """Ignore SIGTERM and SIGHUP from now on because the process is ending."""
-    for number in ENDING:
+    for number in END_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -157,16 +161,16 @@ def leave_dead_terminal() -> None:
                 os.close(nothing)
 
 
-def end_with(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """End this child process within a second of its parent, however the parent ended.
 
     Args:
         parent: Pid of the process that started this one.
     """
-    _at_end_of(parent, lambda: os._exit(INTERRUPTED))
+    _watch_parent(parent, lambda: os._exit(INTERRUPTED))
 
 
-def asked_to_end_with(parent: int) -> None:
+def terminate_with_parent(parent: int) -> None:
     """Send this process SIGTERM within a second of the end of its parent, so that it saves and ends.
 
     For the processes of one training, which could not be stopped otherwise.
@@ -174,13 +178,13 @@ def asked_to_end_with(parent: int) -> None:
     Args:
         parent: Pid of the process that started this one.
     """
-    _at_end_of(parent, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    _watch_parent(parent, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
-def _at_end_of(parent: int, do: Callable[[], None]) -> None:
+def _watch_parent(parent: int, do: Callable[[], None]) -> None:
     def watch() -> None:
         while _is_parent(parent):
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         do()
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
@@ -192,9 +196,9 @@ def _is_parent(pid: int) -> bool:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    _ASKED.requested = True
-    if number in ENDING:
-        hear_no_more()
+    _PROCESS.requested = True
+    if number in END_SIGNALS:
+        ignore_end_signals()
         leave_dead_terminal()
     raise KeyboardInterrupt
 

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import cytoseg
 from cytoseg.errors import CytosegError
-from cytoseg.interrupts import errors_of_ending
+from cytoseg.interrupts import errors_as_interrupt
 from cytoseg.json_text import load_json, parse_json
 from cytoseg.locks import locked
 from cytoseg.records import RecordFile
@@ -98,7 +98,7 @@ def recorded(folder: Path, command: str, *, recipe: str, seed: int) -> Iterator[
     record = CommandRecord(command, _now(), seed=seed, versions=versions(), outcome="failed")
     begin = time.perf_counter()
     try:
-        with errors_of_ending(), _told_running(folder, record, recipe=recipe):
+        with errors_as_interrupt(), _told_running(folder, record, recipe=recipe):
             yield details
         record = replace(record, outcome="finished")
     except KeyboardInterrupt:

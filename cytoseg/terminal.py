@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from cytoseg.duration_text import EVERY, duration_text
-from cytoseg.interrupts import end_if_asked
+from cytoseg.interrupts import raise_if_interrupted
 from cytoseg.quoting import one_line, printable
 from cytoseg.runs import process_rank
 from cytoseg.time_left import seconds_left, whole_time
@@ -60,15 +60,15 @@ def say_estimate(seconds: float, *, what: str = "this") -> None:
         say(f"About {duration_text(seconds)} for {what} on this machine.")
 
 
-class _Left(ProgressColumn):
+class _TimeLeft(ProgressColumn):
     """Column with the remaining time, also if a single step takes minutes."""
 
     def render(self, task: Task) -> Text:
-        left = _left_of(task)
-        return Text("" if left is None or task.finished else f"{duration_text(left)} to go")
+        left_s = _seconds_left_of(task)
+        return Text("" if left_s is None or task.finished else f"{duration_text(left_s)} to go")
 
 
-def _left_of(task: Task) -> float | None:
+def _seconds_left_of(task: Task) -> float | None:
     """Estimate by the pace up to the last move: a unit in work does not slow it. None once the unit is overdue."""
     elapsed_s = task.elapsed or 0.0
     moved_s: float = min(elapsed_s, task.fields["moved_s"])
@@ -102,14 +102,14 @@ def progress(what: str, total: int, *, done: int = 0, even: bool = True) -> Iter
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        _Left(),
+        _TimeLeft(),
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as bars:
         bar = Bar(
             bars, bars.add_task(_cell(what), total=total, completed=done, note="", before=done, moved_s=0.0), even=even
         )
-        with contextlib.nullcontext() if console.is_terminal else _lines_of(bar):
+        with contextlib.nullcontext() if console.is_terminal else _printed_lines(bar):
             yield bar
 
 
@@ -130,9 +130,9 @@ def weighted_progress(what: str, each_s: Sequence[float], *, units: str) -> Iter
     with progress(what, len(each_s), even=False) as bar:
 
         def on_unit(title: str, done: int, _total: int) -> None:
-            bar.at(done, title)
+            bar.update(done, title)
             if ahead_s[0]:
-                bar.remaining(ahead_s[done] / ahead_s[0])
+                bar.set_fraction_left(ahead_s[done] / ahead_s[0])
 
         yield on_unit
 
@@ -157,7 +157,7 @@ def one_by_one(items: Sequence[Item], what: str) -> Iterator[Item]:
 
 
 @contextlib.contextmanager
-def _lines_of(bar: "Bar") -> Iterator[None]:
+def _printed_lines(bar: "Bar") -> Iterator[None]:
     """Print the bar's line every half minute, even without updates: a single training may take minutes."""
     over = threading.Event()
 
@@ -188,19 +188,19 @@ class Bar:
         self._seen: list[tuple[float, float]] = []
         self._estimated = not even
 
-    def goes_on(self, done: int) -> None:
-        """Set how much an earlier call did: it counts for the bar but not for the pace."""
+    def resume_at(self, done: int) -> None:
+        """Show the units that an earlier call has done; they do not count for the pace."""
         self._bars.update(self._task, completed=done, before=done)
 
-    def of(self, done: int, total: int) -> None:
+    def update_of(self, done: int, total: int) -> None:
         """Move the bar to ``done`` of a total known only now."""
         self._move(completed=done, total=total)
 
-    def phase(self, what: str, done: int, total: int) -> None:
+    def update_phase(self, phase: str, done: int, total: int) -> None:
         """Move the bar to ``done`` of a total known only now, with a note that names the phase."""
-        self._move(completed=done, total=total, note=what)
+        self._move(completed=done, total=total, note=phase)
 
-    def at(self, done: int, note: str = "", *, part: float = 0.0) -> None:
+    def update(self, done: int, note: str = "", *, part: float = 0.0) -> None:
         """Move the bar to ``done`` and show a note behind it.
 
         Args:
@@ -210,12 +210,12 @@ class Bar:
         """
         self._move(completed=done, note=note, part=part)
 
-    def remaining(self, share: float) -> None:
-        """Set the fraction of work that remains, for a remaining time where units differ."""
-        self._bars.update(self._task, fraction_left=share, moved_s=self._elapsed_s())
+    def set_fraction_left(self, fraction: float) -> None:
+        """Set the fraction of the work that remains, for the estimate of the time left where units differ."""
+        self._bars.update(self._task, fraction_left=fraction, moved_s=self._elapsed_s())
 
     def _move(self, **fields: Any) -> None:
-        end_if_asked()
+        raise_if_interrupted()
         if "note" in fields:
             fields["note"] = _cell(fields["note"])
         self._bars.update(self._task, moved_s=self._elapsed_s(), **fields)
@@ -237,11 +237,11 @@ class Bar:
     def line(self) -> str:
         """Return the progress as one line."""
         task = self._bars.tasks[self._task]
-        left = _left_of(task)
+        left_s = _seconds_left_of(task)
         parts = [
             f"{task.description} {task.completed:.0f} of {task.total or 0:.0f}",
             f"{duration_text(time.monotonic() - self._began)} so far",
-            *([] if left is None else [f"about {duration_text(left)} to go"]),
+            *([] if left_s is None else [f"about {duration_text(left_s)} to go"]),
             *([str(task.fields["note"])] if task.fields["note"] else []),
         ]
         return ", ".join(parts)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cytoseg.errors import CheckpointError
-from cytoseg.interrupts import errors_of_ending
+from cytoseg.interrupts import errors_as_interrupt
 from cytoseg.limits import limit, raise_it
 
 _SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
@@ -39,7 +39,7 @@ def read_torch_file(path: Path, *, again: str) -> object:
         if not path.is_file():
             raise CheckpointError(f"{path}: there is no such file. {again}")
         _check_size(path, max(path.stat().st_size, _unpacked_bytes(path)))
-        with errors_of_ending(), warnings.catch_warnings():
+        with errors_as_interrupt(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of another pickle protocol, which is read or refused anyway
             found = _loaded(path)
     except CheckpointError:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cytoseg.checkpoints import find_checkpoints, load_checkpoint, load_state, save_checkpoint
 from cytoseg.errors import CheckpointError
-from cytoseg.interrupts import ending_as_on_ctrl_c
+from cytoseg.interrupts import end_signals_as_ctrl_c
 
 TENSORS: dict[str, dict[str, Tensor]] = {
     "model": {"weight": torch.arange(6.0).reshape(2, 3), "half": torch.tensor([0.5, -2.0], dtype=torch.bfloat16)},
@@ -155,5 +155,5 @@ def test_a_signal_while_weights_are_read_does_not_call_them_damaged(
 
     save_checkpoint(tmp_path / "saved", {"ema": {"a": torch.ones(2)}}, {})
     monkeypatch.setattr(safetensors.torch, "load", interrupted)
-    with pytest.raises(KeyboardInterrupt), ending_as_on_ctrl_c():
+    with pytest.raises(KeyboardInterrupt), end_signals_as_ctrl_c():
         load_checkpoint(tmp_path / "saved")

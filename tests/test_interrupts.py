@@ -13,7 +13,13 @@ import pytest
 
 from cytoseg.cli import one_line_errors
 from cytoseg.errors import SlideError
-from cytoseg.interrupts import ENDING, end_with, ending_as_on_ctrl_c, errors_of_ending, finish_step_on_interrupt
+from cytoseg.interrupts import (
+    END_SIGNALS,
+    end_signals_as_ctrl_c,
+    errors_as_interrupt,
+    exit_with_parent,
+    finish_step_on_interrupt,
+)
 from cytoseg.terminal import progress
 
 COMMAND = """
@@ -106,7 +112,7 @@ def test_a_command_whose_terminal_is_closed_saves_all_the_same(tmp_path: Path) -
 def test_a_second_signal_does_not_cut_what_is_being_saved() -> None:
     before = signal.getsignal(signal.SIGTERM)
     saved = []
-    with contextlib.suppress(KeyboardInterrupt), ending_as_on_ctrl_c():
+    with contextlib.suppress(KeyboardInterrupt), end_signals_as_ctrl_c():
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
@@ -121,13 +127,13 @@ def test_in_another_thread_signals_are_left_alone() -> None:
     seen: list[object] = []
 
     def work() -> None:
-        with ending_as_on_ctrl_c():
-            seen.extend(signal.getsignal(number) for number in ENDING)
+        with end_signals_as_ctrl_c():
+            seen.extend(signal.getsignal(number) for number in END_SIGNALS)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [signal.getsignal(number) for number in ENDING]
+    assert seen == [signal.getsignal(number) for number in END_SIGNALS]
 
 
 def _is_running(process: int) -> bool:
@@ -141,7 +147,10 @@ def _is_running(process: int) -> bool:
 @pytest.mark.posix
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_a_helper_does_not_outlive_a_command_that_was_killed(tmp_path: Path) -> None:
-    helper = "import os, time; from cytoseg.interrupts import end_with; end_with(int(os.environ['P'])); time.sleep(60)"
+    helper = (
+        "import os, time; from cytoseg.interrupts import exit_with_parent; "
+        "exit_with_parent(int(os.environ['P'])); time.sleep(60)"
+    )
     parent = f"""
 import os, subprocess, sys, time
 helper = subprocess.Popen([sys.executable, "-c", {helper!r}], env={{**os.environ, "P": str(os.getpid())}})
@@ -166,7 +175,7 @@ time.sleep(60)
 
 
 def test_a_process_whose_parent_lives_goes_on() -> None:
-    end_with(os.getppid())
+    exit_with_parent(os.getppid())
     time.sleep(0.6)
 
 
@@ -233,40 +242,40 @@ def _damaged(reason: Exception) -> SlideError:
     ],
 )
 def test_what_is_made_of_a_signal_is_an_interrupt(error: Exception) -> None:
-    with pytest.raises(KeyboardInterrupt), ending_as_on_ctrl_c(), errors_of_ending():
+    with pytest.raises(KeyboardInterrupt), end_signals_as_ctrl_c(), errors_as_interrupt():
         _interrupted_then(error)
 
 
 @pytest.mark.parametrize("error", [_damaged(OSError(errno.ENOSPC, "full")), OSError(errno.ENOSPC, "x"), MemoryError()])
 def test_what_could_not_be_saved_is_still_said_after_a_signal(error: Exception) -> None:
-    with pytest.raises(type(error)), ending_as_on_ctrl_c(), errors_of_ending():
+    with pytest.raises(type(error)), end_signals_as_ctrl_c(), errors_as_interrupt():
         _interrupted_then(error)
 
 
 def test_a_swallowed_interrupt_ends_the_next_long_work() -> None:
-    with ending_as_on_ctrl_c():
+    with end_signals_as_ctrl_c():
         with progress("before", 2) as bar:
-            bar.at(1)
+            bar.update(1)
         with contextlib.suppress(KeyboardInterrupt):  # as some libraries do
             signal.raise_signal(signal.SIGTERM)
         with finish_step_on_interrupt() as interrupt:
             assert interrupt.requested
         with pytest.raises(KeyboardInterrupt), progress("after", 2) as bar:
-            bar.at(1)
+            bar.update(1)
     with finish_step_on_interrupt() as interrupt:
         assert not interrupt.requested
 
 
 def test_a_bug_before_or_without_a_signal_stays_a_bug() -> None:
-    with contextlib.suppress(KeyboardInterrupt), ending_as_on_ctrl_c():
+    with contextlib.suppress(KeyboardInterrupt), end_signals_as_ctrl_c():
         signal.raise_signal(signal.SIGTERM)
-    with pytest.raises(ValueError, match="a bug"), ending_as_on_ctrl_c(), errors_of_ending():
+    with pytest.raises(ValueError, match="a bug"), end_signals_as_ctrl_c(), errors_as_interrupt():
         raise ValueError("a bug")
 
 
 def test_a_command_that_meets_an_error_after_a_signal_ends_as_on_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
     command = one_line_errors(lambda: _interrupted_then(RuntimeError("unexpected pos")))
-    with pytest.raises(SystemExit) as end, ending_as_on_ctrl_c():
+    with pytest.raises(SystemExit) as end, end_signals_as_ctrl_c():
         command()
     assert end.value.code == 130
     assert capsys.readouterr().err == "cytoseg: interrupted; finished work is kept and no file is half-written.\n"

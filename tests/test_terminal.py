@@ -11,8 +11,8 @@ from cytoseg.terminal import Bar, cells, console, one_by_one, progress, say, say
 
 def test_a_bar_shows_count_and_note() -> None:
     with console.capture() as shown, progress("a[1].tif", 5) as bar:
-        bar.at(2, "loss 0.5")
-        bar.of(3, 4)
+        bar.update(2, "loss 0.5")
+        bar.update_of(3, 4)
     assert "a[1].tif" in shown.get()
     assert "3/4" in shown.get()
     assert "loss 0.5" in shown.get()
@@ -20,7 +20,7 @@ def test_a_bar_shows_count_and_note() -> None:
 
 def test_a_bar_of_a_slide_with_an_odd_name_stays_one_printable_line() -> None:
     with console.capture() as shown, progress("a\nb\x1b[31m.tif", 5) as bar:
-        bar.at(2, "c\x1b]0;title\x07\u202e")
+        bar.update(2, "c\x1b]0;title\x07\u202e")
         assert bar.line().startswith("a b\\x1b[31m.tif 2 of 5, ")
         assert bar.line().endswith(" to go, c\\x1b]0;title\\x07\\u202e")
     assert "a b\\x1b[31m.tif" in shown.get()
@@ -79,7 +79,7 @@ def test_a_pipe_gets_a_line_also_while_nothing_moves(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(terminal, "say", hear)
     monkeypatch.setattr(terminal, "seconds_left", lambda *_: 60.0)
     with progress("compare", 4) as bar:
-        bar.at(2, "U-Net from scratch")
+        bar.update(2, "U-Net from scratch")
         spoken.clear()
         assert spoken.wait(10)
     assert said[-1].startswith("compare 2 of 4, 0.")
@@ -93,9 +93,9 @@ def test_a_pipe_gets_a_line_also_while_nothing_moves(monkeypatch: pytest.MonkeyP
 
 def test_what_was_done_by_an_earlier_call_does_not_count_for_the_pace() -> None:
     with progress("crops", 100, done=80) as bar:
-        bar.at(81)
+        bar.update(81)
         assert "to go" not in bar.line()
-        bar.at(90)
+        bar.update(90)
         assert "to go" in bar.line()
 
 
@@ -121,7 +121,7 @@ def test_a_long_command_says_once_how_long_it_takes(monkeypatch: pytest.MonkeyPa
     with progress("crops", 1000) as bar:
         for done, seconds in ((10, 1.0), (20, 2.0), (40, 4.0), (400, 80.0)):
             now[0] = seconds
-            bar.at(done)
+            bar.update(done)
     assert said == ["About 1 min 40 s for crops on this machine."]
 
 
@@ -131,10 +131,10 @@ def test_what_was_loaded_before_the_first_unit_is_no_measure(monkeypatch: pytest
     monkeypatch.setattr(terminal, "say", said.append)
     with progress("tiles", 1000) as bar:
         now[0] = 60.0  # the model was loaded
-        bar.at(0)
+        bar.update(0)
         for done, seconds in ((10, 61.0), (20, 62.0), (40, 64.0)):
             now[0] = seconds
-            bar.at(done)
+            bar.update(done)
     assert said == ["About 1 min 40 s for tiles on this machine."]
 
 
@@ -143,10 +143,10 @@ def test_what_an_earlier_call_did_is_no_measure(monkeypatch: pytest.MonkeyPatch)
     said: list[str] = []
     monkeypatch.setattr(terminal, "say", said.append)
     with progress("crops", 1000) as bar:
-        bar.goes_on(900)
+        bar.resume_at(900)
         for done, seconds in ((910, 10.0), (920, 20.0), (930, 30.0)):
             now[0] = seconds
-            bar.at(done)
+            bar.update(done)
     assert said == ["About 1 min 40 s for crops on this machine."]
 
 
@@ -158,7 +158,7 @@ def test_uneven_units_and_short_work_say_nothing(monkeypatch: pytest.MonkeyPatch
         with progress("compare", total, even=even) as bar:
             for done in (10, 20):
                 now[0] += 10.0
-                bar.at(done)
+                bar.update(done)
     assert said == []
 
 
@@ -169,7 +169,7 @@ def test_parts_of_a_batch_in_work_count_for_the_pace(monkeypatch: pytest.MonkeyP
     with progress("samples", 200) as bar:
         for step in (1, 2, 3, 4):
             now[0] = 5.0 * step
-            bar.at(0, f"step {step} of 10", part=100 * step / 10)
+            bar.update(0, f"step {step} of 10", part=100 * step / 10)
         assert said == ["About 1 min 40 s for samples on this machine."]
         assert bar.line().startswith("samples 0 of 200, 20 s so far, about ")
     fields = {"before": 0, "moved_s": 20.0, "part": 40.0}
@@ -195,7 +195,7 @@ def test_uneven_work_is_estimated_before_it_begins(monkeypatch: pytest.MonkeyPat
 def test_the_bar_of_uneven_work_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = _clocked(monkeypatch)
     left: list[str] = []
-    monkeypatch.setattr(Bar, "remaining", lambda _, share: left.append(f"{share:.2f}"))
+    monkeypatch.setattr(Bar, "set_fraction_left", lambda _, share: left.append(f"{share:.2f}"))
     with weighted_progress("compare", [30.0, 0.0, 90.0], units="trainings") as on_unit:
         for done in range(4):
             now[0] += 1.0
@@ -218,8 +218,8 @@ def test_between_slides_the_time_of_the_others_is_said(monkeypatch: pytest.Monke
 
 def test_of_uneven_units_the_work_ahead_counts() -> None:
     with progress("compare", 4, even=False) as bar:
-        bar.at(2)
-        bar.remaining(0.95)
+        bar.update(2)
+        bar.set_fraction_left(0.95)
         assert "to go" not in bar.line()
-        bar.remaining(0.75)
+        bar.set_fraction_left(0.75)
         assert "to go" in bar.line()

@@ -14,7 +14,7 @@ from access_check import Guard
 from starlette.middleware import Middleware
 
 import cytoseg.active_learning.queue  # noqa: F401 - likewise
-from cytoseg.interrupts import PARENT, end_with
+from cytoseg.interrupts import PARENT, exit_with_parent
 
 TOKEN, HOSTS = "CYTOSEG_REVIEW_TOKEN", "CYTOSEG_REVIEW_HOSTS"
 """Environment variables with access rules; see cytoseg/workflows/review_links.py."""
@@ -24,7 +24,7 @@ TOKEN, HOSTS = "CYTOSEG_REVIEW_TOKEN", "CYTOSEG_REVIEW_HOSTS"
 os.chdir(state.base_folder())
 
 if PARENT in os.environ:
-    end_with(int(os.environ[PARENT]))
+    exit_with_parent(int(os.environ[PARENT]))
 
 port = int(st.get_option("server.port"))
 hosts = os.environ.get(HOSTS, f"127.0.0.1:{port},localhost:{port},[::1]:{port}").split(",")

@@ -73,7 +73,7 @@ def run(
 @contextlib.contextmanager
 def _watch(name: str) -> Iterator[OnProgress]:
     with progress(name, 1) as bar:
-        yield bar.phase
+        yield bar.update_phase
 
 
 def _tell_thresholds(thresholds: Thresholds) -> None:

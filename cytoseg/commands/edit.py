@@ -75,7 +75,7 @@ def run(
         mark = mark_of_edit(crop, picture, current.recipe.labels_folder(), seed=seed)
         with progress("edit", steps) as bar:
             edit, options = Edit(picture, shown, after, region), EditOptions(strength, scale, steps, seed)
-            drawn = editor(edit, options, on_step=bar.at)
+            drawn = editor(edit, options, on_step=bar.update)
         target = out or current.folder / "edited" / f"{crop.stem}_{seed}.png"
         save_edited(target, drawn, mark)
         shares = [float((found == after)[region].mean()) for found in (now, _class_map(predict, drawn))]

@@ -94,14 +94,16 @@ def _evaluate(bundle: Bundle, split: Split, *, current: Run, inputs: EvaluationI
             folder=current.folder / "evaluation",
             scoring=Scoring(bundle.classes, r.training.seed, r.object_settings(), stains),
             inputs=inputs,
-            on_crop=bar.of,
+            on_crop=bar.update_of,
         )
 
 
 def _forest(train: tuple[LabelledCrop, ...], *, seed: int) -> Method:
     begin = time.perf_counter()
     with progress("random forest", TREES) as bar:
-        forest = fit_forest([c.picture() for c in train], [c.label_map() for c in train], seed=seed, on_trees=bar.at)
+        forest = fit_forest(
+            [c.picture() for c in train], [c.label_map() for c in train], seed=seed, on_trees=bar.update
+        )
     seconds = time.perf_counter() - begin
     return Method("forest", "Random forest, 72 filters", lambda picture: Prediction(forest.predict(picture)), seconds)
 

@@ -97,11 +97,11 @@ def _cut_random(n: int, recipe: Recipe, folder: Path, *, guess: FirstGuess | Non
         if crop.size_px < recipe.labels.crop_px:
             say(f"No slide holds a crop of {recipe.labels.crop_px} px (labels.crop_px): these have {crop.size_px} px.")
         with progress("crops", n) as bar:
-            places = list(choose_places(crop, n, seed=recipe.training.seed, on_place=bar.at))
+            places = list(choose_places(crop, n, seed=recipe.training.seed, on_place=bar.update))
         new = 0
         with progress("proposals" if guess else "files", len(places)) as bar:
             for done, place in enumerate(places, start=1):
                 new += write_place(place, recipe, folder, guess=guess)
-                bar.at(done)
+                bar.update(done)
     told = f"{new} new crops, {len(places) - new} already existed."
     return told if len(places) == n else f"{told} {n - len(places)} places were almost all glass."

@@ -34,7 +34,7 @@ def run(
                 folder,
                 form=form,
                 classes=current.recipe.class_list(),
-                progress=bar.of,
+                progress=bar.update_of,
             )
         current.entry["crops"] = report.crops
         if report.traced:

@@ -104,7 +104,7 @@ def _import(source: Path, rules: ImportRules, current: Run) -> None:
     """
     folder = current.recipe.labels_folder()
     with progress("files", 1) as bar:
-        report = import_labels(source, folder, classes=current.recipe.class_list(), rules=rules, progress=bar.of)
+        report = import_labels(source, folder, classes=current.recipe.class_list(), rules=rules, progress=bar.update_of)
     current.entry["crops"] = len(report.crops)
     for note in report.notes:
         say(f"note: {note}")

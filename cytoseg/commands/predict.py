@@ -158,13 +158,13 @@ def _on_this_machine(tasks: Sequence[SlideTask], *, workers: int | None, device_
 
 def _here(task: SlideTask) -> Outcome:
     with progress(task.path.name, 1) as bar:
-        return attempt(task, bar.phase)
+        return attempt(task, bar.update_phase)
 
 
 def _watched(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
     with progress("slides", total) as bar:
         for done, outcome in enumerate(outcomes, start=1):
-            bar.at(done, outcome.task.path.name)
+            bar.update(done, outcome.task.path.name)
             yield outcome
 
 

@@ -41,7 +41,7 @@ def run(
         for sentence in gains(place):
             say(sentence)
         with progress("looking for disagreement", 1) as bar:
-            ranking = rank(place, n, on_part=bar.phase)
+            ranking = rank(place, n, on_part=bar.update_phase)
         if not ranking.slides:
             raise PredictionError(report(ranking.notes, what="queue"))
         for note in ranking.notes:
@@ -67,5 +67,5 @@ def _accept_all(place: QueuePlace, ranking: Ranking) -> list[Shown]:
             picture = shown(place, chosen, ranking.slides)
             if accept(place, chosen, ranking.slides) is not None:
                 pictures.append(picture)
-            bar.at(done)
+            bar.update(done)
     return pictures

@@ -132,15 +132,15 @@ def _compare(
     with progress(f"sets of {count} crops", 1 + 2 * draws) as bar:
         described, copies = network.describe(made), known.copies(made)
         for draw in range(draws):
-            bar.at(1 + 2 * draw)
+            bar.update(1 + 2 * draw)
             first = known.seen + draw * count
             real = network.features(_crops(recipe, real_slides[::2], first, count))
             rows["samples"].append({**_scores(network, described, real, seed=draw), "copies": copies})
-            bar.at(2 + 2 * draw)
+            bar.update(2 + 2 * draw)
             other = _crops(recipe, real_slides[1::2], first, count)
             scores = _scores(network, network.describe(other), real, seed=draw)
             rows["floor"].append({**scores, "copies": known.copies(other)})
-        bar.at(1 + 2 * draws)
+        bar.update(1 + 2 * draws)
     return SampleScores(
         count,
         draws,

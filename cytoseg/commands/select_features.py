@@ -71,12 +71,7 @@ def run(
         question, extractor_of = _question(current, parse_timesteps(timesteps, current.recipe))
         say(f"This takes at most about {duration_text(60 * minutes)} (--minutes).")
         with progress("select-features", 1, even=False) as bar:
-
-            def on_step(what: str, done: int, total: int) -> None:
-                bar.of(done, total)
-                bar.at(done, what)
-
-            selection = select_features(question, extractor_of, limits=limits, folder=folder, on_step=on_step)
+            selection = select_features(question, extractor_of, limits=limits, folder=folder, on_step=bar.update_phase)
         _write_results(selection, question, current.recipe, folder)
         say(sentence(selection))
         say(f"See {folder / 'select_features.png'} and {folder / 'select_features.md'}.")

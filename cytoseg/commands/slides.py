@@ -85,8 +85,8 @@ def generate(
                 chosen = stain[number % len(stain)] if stain else None
                 size, own_seed = Size(width, height), seed * 10_007 + number
                 scene = slide_scene(own_seed, mpp=mpp, stain=chosen, dyskaryotic=dyskaryotic)
-                write_scene(path, scene, size, kinds=dyskaryotic is not None, progress=bar.at)
-                bar.at(height)
+                write_scene(path, scene, size, kinds=dyskaryotic is not None, progress=bar.update)
+                bar.update(height)
         if crops and len(list((out / "labelled").glob(f"made_{seed}_{number:02d}_*.json"))) < crops:
             generate_labelled_crops(path, out / "labelled", n=crops, side_px=crop_px, seed=seed)
     say(f"{n} slides in {out / 'slides'}, {n * crops} labelled crops in {out / 'labelled'}")
@@ -103,7 +103,7 @@ def convert(
     with open_slide(slide) as source, progress(slide.name, source.levels[0].size.height) as bar:
         if source.note:
             say(f"{slide.name}: {source.note}")
-        convert_slide(source, out, on_row=bar.at)
+        convert_slide(source, out, on_row=bar.update)
     say(f"See {out}")
 
 

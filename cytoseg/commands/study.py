@@ -194,7 +194,7 @@ def architectures_command(
         asking = Asking(seeds, samples, None if minutes is None else 60.0 * minutes)
         with progress("crops" if minutes is None else "training seconds", 1) as bar:
             text, folder = compare_architectures(
-                current.recipe, recipes, asking, current.folder / "architectures", on_part=bar.of
+                current.recipe, recipes, asking, current.folder / "architectures", on_part=bar.update_of
             )
         say(text)
         say(f"See {folder / 'architectures.png'}.")

@@ -14,7 +14,7 @@ from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.train import Watch, train
 from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.errors import RecipeError
-from cytoseg.interrupts import PARENT, TORCHRUN, asked_to_end_with
+from cytoseg.interrupts import PARENT, TORCHRUN, terminate_with_parent
 from cytoseg.runs import process_rank
 from cytoseg.workflows.autoencoder import FOLDER, autoencoder_settings, look_at_reconstructions
 from cytoseg.workflows.launch import launch
@@ -40,7 +40,7 @@ def run(
         launch(["train-autoencoder", recipe, *(overrides or []), *(["--resume"] if resume else [])], gpus=gpus)
         return
     if TORCHRUN in os.environ:
-        asked_to_end_with(int(os.environ.get(PARENT, os.getppid())))
+        terminate_with_parent(int(os.environ.get(PARENT, os.getppid())))
     with (
         start_run(recipe, overrides, command="train-autoencoder") as current,
         alone_in(current.folder / FOLDER),

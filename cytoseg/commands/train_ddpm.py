@@ -15,7 +15,7 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.train import Watch, train
 from cytoseg.diffusion.train_plan import TrainPlan
-from cytoseg.interrupts import PARENT, TORCHRUN, asked_to_end_with
+from cytoseg.interrupts import PARENT, TORCHRUN, terminate_with_parent
 from cytoseg.recipe import Recipe
 from cytoseg.runs import process_rank
 from cytoseg.workflows.autoencoder import starting_autoencoder
@@ -50,7 +50,7 @@ def run(
         launch(["train-ddpm", recipe, *(overrides or []), *options], gpus=gpus)
         return
     if TORCHRUN in os.environ:
-        asked_to_end_with(int(os.environ.get(PARENT, os.getppid())))
+        terminate_with_parent(int(os.environ.get(PARENT, os.getppid())))
     given = [f"training.init={json.dumps(str(init))}"] if init else []  # quoted, because a path may look like a number
     with (
         start_run(recipe, [*(overrides or []), *given], command="train-ddpm") as current,

@@ -270,7 +270,7 @@ def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], curren
             LabelledCrops(train),
             pixel_draw(recipe, recipe.training.seed),
             room=room_of(recipe, current.folder / BUNDLE.parent, device=extractor.device),
-            on_crop=bar.at,
+            on_crop=bar.update,
         )
     check_rows(table, [crop.crop for crop in train])
     return table
@@ -290,8 +290,7 @@ def _ensemble(table: PixelTable, train: tuple[LabelledCrop, ...], current: Run, 
     with progress("interpreters", recipe.interpreter.steps) as bar:
 
         def on_step(step: int, total: int, loss: float) -> None:
-            bar.of(step, total)
-            bar.at(step, f"loss {loss:.4f}")
+            bar.update_phase(f"loss {loss:.4f}", step, total)
             log.write({"step": step, "loss": round(loss, 6)})
 
         try:

@@ -22,7 +22,7 @@ from cytoseg.checkpoints import (
     save_checkpoint,
 )
 from cytoseg.errors import CheckpointError
-from cytoseg.interrupts import errors_of_ending
+from cytoseg.interrupts import errors_as_interrupt
 from cytoseg.records import RecordFile
 
 
@@ -135,7 +135,7 @@ class Resume:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@errors_of_ending()
+@errors_as_interrupt()
 def _take(state: TuneState[Network], found: Checkpoint) -> None:
     """Load a saved state; a mismatch raises one of ``MISFIT`` before step and best are changed."""
     saved = _FILE.record_of(found.state)

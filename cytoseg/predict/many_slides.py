@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from cytoseg.errors import PredictionError
-from cytoseg.interrupts import end_with, ending_as_on_ctrl_c
+from cytoseg.interrupts import end_signals_as_ctrl_c, exit_with_parent
 from cytoseg.predict.slide_task import Outcome, SlideTask, attempt
 
 TRIES = 3
@@ -121,14 +121,14 @@ def _ended_together() -> Iterator[None]:
 
 
 def _begin(numbers: Any, threads: int, parent: int) -> None:
-    end_with(parent)
+    exit_with_parent(parent)
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         _GPU.append(f"cuda:{numbers.get() % torch.cuda.device_count()}")
 
 
 def _on_this_gpu(work: Callable[[SlideTask], Outcome], task: SlideTask) -> Outcome:
-    with ending_as_on_ctrl_c():
+    with end_signals_as_ctrl_c():
         outcome = work(replace(task, device=_GPU[0]) if _GPU and task.device != "cpu" else task)
     return replace(outcome, task=task)
 

@@ -11,7 +11,7 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CytosegError, SlideError
 from cytoseg.geometry import best_level
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
-from cytoseg.interrupts import errors_of_ending
+from cytoseg.interrupts import errors_as_interrupt
 from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.outputs import Destination, is_done
 from cytoseg.predict.settings import SlideSettings
@@ -83,7 +83,7 @@ def attempt(task: SlideTask, on_progress: OnProgress = unwatched) -> Outcome:
         clear_leftovers(task.folder)
         if is_done(task.folder, task.provenance):
             return Outcome(task, before=True)
-        with errors_of_ending():
+        with errors_as_interrupt():
             _predict(task, on_progress)
     except CytosegError as error:
         return Outcome(task, str(error))

@@ -256,12 +256,12 @@ def _draw_missing(
                     save_grid(sample_path(folder, number), sample[None], made=made)
                 else:
                     faults[number] = fault
-            bar.at(there + first + len(numbers))
+            bar.update(there + first + len(numbers))
     return faults
 
 
 def _note(bar: Bar, done: int, batch: int, steps: int | None, step: int) -> None:
     if steps is None:
-        bar.at(done, f"step {step}")
+        bar.update(done, f"step {step}")
     else:
-        bar.at(done, f"step {step} of {steps}", part=batch * step / steps)
+        bar.update(done, f"step {step} of {steps}", part=batch * step / steps)

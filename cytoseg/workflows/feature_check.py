@@ -75,7 +75,7 @@ def _watched(bar: Bar, patience_s: float | None) -> Callable[[], None]:
     done = itertools.count(1)
 
     def on_crop() -> None:
-        bar.at(next(done))
+        bar.update(next(done))
         if time.monotonic() > end:
             raise TimeoutError
 

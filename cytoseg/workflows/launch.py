@@ -10,12 +10,12 @@ from types import FrameType
 import torch
 
 from cytoseg.errors import RecipeError
-from cytoseg.interrupts import ENDING, INTERRUPTED, PARENT, handled
+from cytoseg.interrupts import END_SIGNALS, INTERRUPTED, PARENT, signal_handler
 
 _TORCHRUN = f"""
 import os, sys
-from cytoseg.interrupts import asked_to_end_with
-asked_to_end_with(int(sys.argv.pop(1)))
+from cytoseg.interrupts import terminate_with_parent
+terminate_with_parent(int(sys.argv.pop(1)))
 os.environ[{PARENT!r}] = str(os.getpid())
 from torch.distributed.run import main
 main()
@@ -47,7 +47,7 @@ def launch(arguments: Sequence[str], *, gpus: int) -> None:
         if number != signal.SIGINT:  # Ctrl-C reaches every process directly
             process.terminate()
 
-    with handled(end, (signal.SIGINT, *ENDING)):  # only wait until they have saved and ended
+    with signal_handler(end, (signal.SIGINT, *END_SIGNALS)):  # only wait until they have saved and ended
         status = process.wait()
     if status:
         raise SystemExit(INTERRUPTED if ended else status)

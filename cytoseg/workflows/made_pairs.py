@@ -81,7 +81,7 @@ class SampleLabels:
                 for pair in self._labelled(missing, predictor):
                     log.write(asdict(pair))
                     there[pair.number] = pair
-                    bar.at(len(there))
+                    bar.update(len(there))
         finally:
             log.close()
         return [there[number] for number in self.drawn.numbers]

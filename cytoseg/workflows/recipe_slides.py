@@ -50,6 +50,6 @@ def say_lost(text: str) -> None:
 def _watched(paths: Sequence[Path]) -> Iterator[Path]:
     with progress("slides", len(paths)) as bar:
         for number, path in enumerate(paths):
-            bar.at(number)
+            bar.update(number)
             yield path
-        bar.at(len(paths))
+        bar.update(len(paths))

@@ -67,7 +67,7 @@ def seen_crops(recipe: Recipe, sources: Sequence[SlideSource], folder: Path) -> 
         for first in range(0, searched, _TOGETHER):
             count = min(_TOGETHER, searched - first)
             parts.append(filter_features(cut(recipe, crop, first, count))[0])
-            bar.at(first + count)
+            bar.update(first + count)
     return SeenCrops(np.concatenate(parts), seen)
 
 

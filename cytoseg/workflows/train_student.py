@@ -81,9 +81,9 @@ def taught(
 def _watched(items: Sequence[_T], what: str) -> Iterator[_T]:
     with progress(what, len(items)) as bar:
         for done, item in enumerate(items):
-            bar.at(done)
+            bar.update(done)
             yield item
-        bar.at(len(items))
+        bar.update(len(items))
 
 
 def _lesson(predictor: EnsemblePredictor, picture: NDArray[np.uint8], label_map: NDArray[np.uint8] | None) -> Lesson:

@@ -80,7 +80,7 @@ def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, count: in
     with progress("samples", steps) as bar:
 
         def on_step(done: int) -> None:
-            bar.at(done)
+            bar.update(done)
             if time.monotonic() > end and done < steps:
                 raise TimeoutError
 

@@ -31,11 +31,11 @@ def shown_steps(
         def on_step(report: StepReport) -> None:
             if not first:
                 first.append(report.crops_seen - report.crops)
-                bar.goes_on(first[0])
+                bar.resume_at(first[0])
             track(report)
             if report.reading is not None:
                 rate = (report.crops_seen - first[0]) / (time.perf_counter() - begin)
-                bar.at(report.crops_seen, f"{_losses(report.reading, plan)}  {rate:.1f} crops/s")
+                bar.update(report.crops_seen, f"{_losses(report.reading, plan)}  {rate:.1f} crops/s")
 
         yield on_step, first
 

@@ -109,9 +109,9 @@ class StepLog:
         check_ceiling(self._recipe, step=step, lower=self._lower)
         if self._log is None:  # the first step shows where an interrupted training resumes; its earlier log is kept
             if step > 1:
-                self._bar.goes_on(step - 1)
+                self._bar.resume_at(step - 1)
             self._log = MetricsLog(self._path, keep_until=step - 1, count="step")
-        self._bar.at(step, f"loss {loss:.4f}")
+        self._bar.update(step, f"loss {loss:.4f}")
         self._log.write({"step": step, "loss": round(loss, 6)})
 
     def close(self) -> None:

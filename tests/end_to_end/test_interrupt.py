@@ -45,9 +45,9 @@ def press_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]
 
             return moved
 
-        monkeypatch.setattr(Bar, "at", wrap(Bar.at))
-        monkeypatch.setattr(Bar, "of", wrap(Bar.of))
-        monkeypatch.setattr(Bar, "phase", wrap(Bar.phase))
+        monkeypatch.setattr(Bar, "update", wrap(Bar.update))
+        monkeypatch.setattr(Bar, "update_of", wrap(Bar.update_of))
+        monkeypatch.setattr(Bar, "update_phase", wrap(Bar.update_phase))
 
     yield arm
     signal.signal(signal.SIGINT, before)

@@ -29,7 +29,7 @@ from cytoseg.diffusion.adm import AdmShape, AdmUnet
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.interpreter.bundle import bundle_hashes
 from cytoseg.interpreter.unet_baseline import fit_scratch
-from cytoseg.interrupts import INTERRUPTED, ending_as_on_ctrl_c
+from cytoseg.interrupts import INTERRUPTED, end_signals_as_ctrl_c
 from cytoseg.labels.index import load_index
 from cytoseg.recipe import load_recipe
 from cytoseg.studies.feature_selection.settings import Effort
@@ -232,7 +232,7 @@ def _run_and_kill(command: Callable[[], Result], at: int, by: int | None = None)
         sys.addaudithook(watch)
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            with ending_as_on_ctrl_c():
+            with end_signals_as_ctrl_c():
                 status = command().exit_code
             os.write(theirs, str(count).encode())
         except KeyboardInterrupt:

@@ -23,7 +23,7 @@ def test_progress_lines_are_distinguished_from_others(line: str, expected: Progr
 
 def test_what_commands_write_is_what_is_read() -> None:
     with progress("slides", 4) as bar:
-        bar.at(3, "smear_A")
+        bar.update(3, "smear_A")
         assert read_line(bar.line()) == Progress("slides", 3, 4, read_line(bar.line()).left, "smear_A")  # type: ignore[union-attr]
 
 
