@@ -8,11 +8,11 @@ from cachetools import LRUCache
 Value = TypeVar("Value")
 
 
-def memory_cache(most_bytes: int, size_bytes: Callable[[Value], int]) -> LRUCache[Any, Value]:
+def memory_cache(max_bytes: int, size_bytes: Callable[[Value], int]) -> LRUCache[Any, Value]:
     """Create a cache that drops the values not used for longest.
 
     Args:
-        most_bytes: Limit for all values; the newest stays even if it alone takes more.
+        max_bytes: Limit for all values; the newest stays even if it alone takes more.
         size_bytes: Measures a value when it is stored.
     """
-    return LRUCache(most_bytes, getsizeof=lambda value: min(most_bytes, size_bytes(value)))
+    return LRUCache(max_bytes, getsizeof=lambda value: min(max_bytes, size_bytes(value)))

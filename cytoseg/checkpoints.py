@@ -17,7 +17,7 @@ from cytoseg.errors import CheckpointError, DamagedError, FileContentError
 from cytoseg.interrupts import errors_as_interrupt
 from cytoseg.json_text import load_json, read_regular
 from cytoseg.limits import limit
-from cytoseg.quoting import printable, shown
+from cytoseg.quoting import printable, short_repr
 from cytoseg.writing import put_back, replaced
 
 FORMAT = 1
@@ -95,7 +95,7 @@ def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> di
     except FileContentError as error:
         raise DamagedError(f"{path}: damaged ({error.why}). {instead}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        found = shown(state.get("format")) if isinstance(state, dict) else type(state).__name__
+        found = short_repr(state.get("format")) if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path}: format {found}; this version reads format {FORMAT}. Update cytoseg.")
     if not isinstance(state.get("sha256"), dict):
         raise DamagedError(f"{path}: damaged (it lists no weights). {instead}")
@@ -139,7 +139,7 @@ def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) 
     # Whole numbers as weights are nonsense; averaging, however, makes floats of a batch norm's counter.
     differ += [name for name in empty if _is_whole(tensors.get(name)) and not _is_whole(empty[name])]
     if differ:
-        raise ValueError(f"its weights {shown(differ[0])} are missing, unexpected or have the wrong shape or type")
+        raise ValueError(f"its weights {short_repr(differ[0])} are missing, unexpected or have the wrong shape or type")
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise ValueError("a weight is NaN or infinite")
     network = build()
@@ -155,9 +155,11 @@ def _load_group(folder: Path, group: str, sha256: str, instead: str) -> dict[str
     path = folder / f"{group}.safetensors"
     # A foreign state must not point outside its folder, by name or by symlink.
     if not _GROUP.fullmatch(group) or path.resolve().parent != folder.resolve():
-        raise DamagedError(f"{folder / STATE}: damaged (names weights outside its folder, {shown(group)}). {instead}")
+        raise DamagedError(
+            f"{folder / STATE}: damaged (names weights outside its folder, {short_repr(group)}). {instead}"
+        )
     try:
-        data = read_regular(path, name=str(path), most_bytes=limit(_SIZE) * 1_000_000, variable=_SIZE)
+        data = read_regular(path, name=str(path), max_bytes=limit(_SIZE) * 1_000_000, variable=_SIZE)
     except FileNotFoundError:
         raise DamagedError(f"{path}: missing. {instead}") from None
     except FileContentError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Region:
             ValueError: If it is not four integers, or the region is empty.
         """
         if not isinstance(value, list) or len(value) != 4 or not all(type(number) is int for number in value):
-            raise ValueError(f"{shown(value)} is not a region [x, y, width, height] in whole pixels")
+            raise ValueError(f"{short_repr(value)} is not a region [x, y, width, height] in whole pixels")
         if min(value[2:]) < 1:
-            raise ValueError(f"the region {shown(value)} is empty")
+            raise ValueError(f"the region {short_repr(value)} is empty")
         return cls(*value)
 
     def at(self, downsample: float) -> "Region":

@@ -54,19 +54,19 @@ def load_json(path: Path, *, name: str | None = None, numbers: Numbers = "finite
     """
     called = name or path.name
     return parse_json(
-        read_regular(path, name=called, most_bytes=limit(_SIZE) * 333_333, variable=_SIZE),
+        read_regular(path, name=called, max_bytes=limit(_SIZE) * 333_333, variable=_SIZE),
         name=called,
         numbers=numbers,
     )
 
 
-def read_regular(path: Path, *, name: str, most_bytes: int, variable: str) -> bytes:
+def read_regular(path: Path, *, name: str, max_bytes: int, variable: str) -> bytes:
     """Read a whole file after checking its type and size.
 
     Args:
         path: The file.
         name: Its name in messages.
-        most_bytes: Size limit in bytes.
+        max_bytes: Size limit in bytes.
         variable: Environment variable that raises the limit.
 
     Raises:
@@ -76,7 +76,7 @@ def read_regular(path: Path, *, name: str, most_bytes: int, variable: str) -> by
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise damaged(name, "is not a regular file")
-    if found.st_size > most_bytes:
+    if found.st_size > max_bytes:
         raise damaged(name, f"is {found.st_size / 1e6:,.1f} MB long. {raise_it(variable)}".rstrip("."))
     return path.read_bytes()
 

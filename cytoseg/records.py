@@ -15,7 +15,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, Valida
 from cytoseg.errors import CytosegError, FileContentError
 from cytoseg.geometry import Region
 from cytoseg.json_text import Numbers, load_json
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 
 Record = TypeVar("Record")
 
@@ -115,7 +115,7 @@ class RecordFile(Generic[Record]):
             raise self._error(path, name, self.damaged.format(why="the file contains no record"))
         found = content.get("format")
         if found != self.format and not (self.unnumbered and "format" not in content):
-            raise self._error(path, name, self.other_format.format(found=shown(found), format=self.format))
+            raise self._error(path, name, self.other_format.format(found=short_repr(found), format=self.format))
         try:
             return self.record_of(content)
         except ValueError as error:

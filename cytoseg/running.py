@@ -15,7 +15,7 @@ if os.name == "nt":  # elsewhere the import of psutil would only cost time
     from cytoseg.process_table import exists
 
 _PREFIX = ".running-"
-_MOST_BYTES = 10_000
+_MAX_BYTES = 10_000
 RUNNING, KILLED = "running", "killed"
 
 
@@ -83,7 +83,7 @@ def running_names(folder: Path) -> tuple[str, ...]:
 
 def _read(path: Path) -> Running | None:
     try:
-        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
             return None
     except OSError:
         return None

@@ -23,7 +23,7 @@ from cytoseg.records import RecordFile
 from cytoseg.running import marked_running
 from cytoseg.writing import write_atomically
 
-_MOST_MESSAGE = 400
+_MAX_MESSAGE = 400
 _WAIT_S = 30.0
 """Seconds to wait for other commands that are writing run.json."""
 _VERSIONED = ("torch", "monai", "denoising-diffusion-pytorch", "numpy", "tifffile", "scikit-image", "scikit-learn")
@@ -123,7 +123,7 @@ def _one_line(error: Exception) -> str:
     """Return the reason of a failure in one printable line."""
     first = next(iter(str(error).splitlines()), "") if isinstance(error, CytosegError) else ""
     text = first or f"{type(error).__name__}: {error}"
-    return "".join(c if c.isprintable() else " " for c in text)[:_MOST_MESSAGE]
+    return "".join(c if c.isprintable() else " " for c in text)[:_MAX_MESSAGE]
 
 
 def _append(path: Path, record: CommandRecord, details: Mapping[str, Any], *, recipe: str) -> None:

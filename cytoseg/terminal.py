@@ -42,7 +42,7 @@ def cells(*values: str) -> tuple[str, ...]:
 
 
 def _cell(value: str) -> str:
-    return one_line(value, most=_LONGEST_CELL)
+    return one_line(value, max_chars=_LONGEST_CELL)
 
 
 def say_next(*words: str) -> None:

@@ -14,9 +14,9 @@ from cytoseg.interrupts import errors_as_interrupt
 from cytoseg.limits import limit, raise_it
 
 _SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
-_MOST_NAMES_BYTES = 1_000_000
+_MAX_NAMES_BYTES = 1_000_000
 """Most bytes of a pickle of names and shapes, some 8,000 tensors: torch reads one by one in Python, 2 s for these."""
-_MOST_READS = 500_000
+_MAX_READS = 500_000
 """The same for a file of torch before 1.6, where a reader asks once or more for each mark of the pickle."""
 _ZIP = b"PK\x03\x04"
 """What torch tells a zip archive by; zipfile also takes a file that only ends as one."""
@@ -62,7 +62,7 @@ def _loaded(path: Path) -> object:
             return torch.load(file, weights_only=True, map_location="cpu")
     with zipfile.ZipFile(path) as archive:  # torch's reader takes names in any case
         names = max((m.file_size for m in archive.infolist() if m.filename.lower().endswith("data.pkl")), default=0)
-    if names > _MOST_NAMES_BYTES:
+    if names > _MAX_NAMES_BYTES:
         raise CheckpointError(f"{path}: {_TOO_MANY}")
     return torch.load(path, weights_only=True, map_location="cpu")
 
@@ -79,7 +79,7 @@ class _FewReads(io.BufferedReader):
             CheckpointError: At the read after the last one allowed.
         """
         self._reads += 1
-        if self._reads > _MOST_READS:
+        if self._reads > _MAX_READS:
             raise CheckpointError(f"{self.name}: {_TOO_MANY}")
         return super().read(size)
 

@@ -49,7 +49,7 @@ def load_yaml(path: Path, *, name: str | None = None, yaml: YAML | None = None) 
         OSError: If it is missing or may not be read.
     """
     called = name or path.name
-    data = read_regular(path, name=called, most_bytes=limit(_SIZE) * 1000, variable=_SIZE)
+    data = read_regular(path, name=called, max_bytes=limit(_SIZE) * 1000, variable=_SIZE)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
 import pytest
 
 from cytoseg.errors import CytosegError, LabelError, report
-from cytoseg.quoting import MAX_LINE, listed, one_line, printable, shown
+from cytoseg.quoting import MAX_LINE, join_first, one_line, printable, short_repr
 
 
 @pytest.mark.parametrize(
@@ -51,23 +51,23 @@ def test_line_breaks_become_spaces() -> None:
     ],
 )
 def test_values_are_shown_shortly(value: object, text: str) -> None:
-    assert shown(value) == text
+    assert short_repr(value) == text
 
 
 def test_what_lies_within_itself_without_end_is_shown() -> None:
     deep: list[object] = []
     for _ in range(3000):
         deep = [deep]
-    assert shown(deep) == "a huge list"
+    assert short_repr(deep) == "a huge list"
 
 
 def test_a_whole_number_too_long_to_write_is_shown() -> None:
-    assert shown(10**5000) == "a huge int"
+    assert short_repr(10**5000) == "a huge int"
 
 
 def test_the_first_are_listed_and_the_others_counted() -> None:
-    assert listed(["a", "b"], most=2) == "a; b"
-    assert listed("abcde", most=2, between=", ") == "a, b and 3 more"
+    assert join_first(["a", "b"], max_parts=2) == "a; b"
+    assert join_first("abcde", max_parts=2, between=", ") == "a, b and 3 more"
 
 
 @pytest.mark.parametrize("quoted", ["x" * 100_000, "\x1b]0;title\x07", "\u202e" * 1000, "a\nb" * 5000])

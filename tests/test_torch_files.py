@@ -75,7 +75,7 @@ def test_a_file_of_many_marks_is_refused_at_once(path: Path, kind: str, monkeypa
                 many.writestr(name.replace("data.pkl", "DATA.PKL") if "capitals" in kind else name, found)
     else:
         path.write_bytes(marks + small.read_bytes() * kind.endswith("zip"))
-    monkeypatch.setattr(torch_files, "_MOST_READS", 20_000)
+    monkeypatch.setattr(torch_files, "_MAX_READS", 20_000)
     with pytest.raises(CheckpointError, match=r"model\.pt: lists more values than are read, some 8,000 tensors\. Save"):
         read_torch_file(path, again="")
 

@@ -21,7 +21,7 @@ from cytoseg.labels.readings import place_of
 from cytoseg.labels.reviewer_names import same_person
 from cytoseg.workflows.annotating import Annotating, CropFile
 
-MOST_NATS = 0.7
+MAX_NATS = 0.7
 """Upper end of the disagreement colours: an ensemble split over two classes."""
 
 
@@ -152,7 +152,7 @@ def layers(annotating: Annotating, seen: LiveView) -> Sequence[editor.Layer]:
     clear = IGNORE if classes.fill is None else classes.fill_id
     return (
         editor.Layer("classes", "Class map", class_veil(seen.class_map, classes.colours, clear=clear)),
-        editor.Layer("doubt", "Uncertainty", disagreement_veil(seen.disagreement, most=MOST_NATS)),
+        editor.Layer("doubt", "Uncertainty", disagreement_veil(seen.disagreement, max_nats=MAX_NATS)),
     )
 
 

@@ -25,9 +25,9 @@ from cytoseg.viewer.slide_catalogue import Found
 from cytoseg.viewer.tile_service import SlideView
 
 X, Y, DENSITY = "centroid_x_level0_px", "centroid_y_level0_px", "optical_density_mean"
-MOST_POINTS = 5000
+MAX_POINTS = 5000
 """Most objects in the chart; of more, a random sample with a fixed seed."""
-MOST_ROWS = 200
+MAX_ROWS = 200
 _UNITS = {
     "_level0_px": " on the slide (px)",
     "_px": " (px)",
@@ -123,8 +123,8 @@ def show(found: Found, view: SlideView, classes: ClassList, clicked: Mapping[str
             key=f"cells {found.key}",
             config={"displaylogo": False},
         )
-        if len(table) > MOST_POINTS:
-            st.caption(f"A random sample of {MOST_POINTS:,} objects.")
+        if len(table) > MAX_POINTS:
+            st.caption(f"A random sample of {MAX_POINTS:,} objects.")
     with right:
         st.table(counts(table).map(value_text), border="horizontal", hide_index=True)
         _chosen(found.key, table[table["id"].isin(chosen_ids(event))], view.mpp)
@@ -139,7 +139,7 @@ def _title(column: str) -> str:
 
 
 def _chart(table: pd.DataFrame, classes: ClassList) -> go.Figure:
-    drawn = table.sample(MOST_POINTS, random_state=0) if len(table) > MOST_POINTS else table
+    drawn = table.sample(MAX_POINTS, random_state=0) if len(table) > MAX_POINTS else table
     area, figure = area_column(table), go.Figure()
     for name, colour in zip(classes.names, classes.colours, strict=True):
         own = drawn[drawn["class"] == name]
@@ -171,7 +171,7 @@ def _chosen(key: str, rows: pd.DataFrame, mpp: float | None) -> None:
         st.caption("Draw a box or a lasso in the chart to choose objects; click a row to go to its object.")
         return
     st.markdown(f"**{len(rows):,} chosen**")
-    listed = rows.head(MOST_ROWS)[["id", "class", area_column(rows), DENSITY]].reset_index(drop=True)
+    listed = rows.head(MAX_ROWS)[["id", "class", area_column(rows), DENSITY]].reset_index(drop=True)
     event: Any = st.dataframe(listed, on_select="rerun", selection_mode="single-row", hide_index=True, height=220)
     picked = event.selection.rows if event else []
     if picked and st.session_state.get("cell gone to") != (key, int(listed["id"].iloc[picked[0]])):

@@ -12,7 +12,7 @@ from cytoseg.metrics.results import NOT_APPLICABLE, Evaluation, MethodScores, Sc
 GRID = "rgba(138,143,152,.35)"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "x")
 """Marker shapes, to distinguish classes without colour."""
-MOST_SLIDES = 30
+MAX_SLIDES = 30
 """Most slides in the chart; the table lists all."""
 _ROW_PX, _NAME_LENGTH = 26, 24
 
@@ -46,7 +46,7 @@ def _slides(found: Evaluation, method: MethodScores) -> None:
     left, right = st.columns([1, 1], gap="large")
     with left:
         _scores([(s.slide, s.crops, s.miou, *s.iou) for s in method.slides], head)
-    ordered = sorted(method.slides, key=lambda s: (s.miou is None, s.miou or 0.0, s.slide))[:MOST_SLIDES]
+    ordered = sorted(method.slides, key=lambda s: (s.miou is None, s.miou or 0.0, s.slide))[:MAX_SLIDES]
     rows = [(slide.slide, [Score(value) for value in slide.iou]) for slide in ordered]
     shown, count = len(ordered), len(method.slides)
     lines = f"The {shown} worst of {count} slides" if shown < count else "All slides"

@@ -33,7 +33,7 @@ from cytoseg.slides.settings import SlidesSection
 from cytoseg.slides.slide import Slide
 from cytoseg.writing import write_atomically
 
-MOST = 300
+MAX_CANDIDATES = 300
 """Most candidates per slide: more are never annotated before the next training."""
 BLOCK_PX = 2048
 """Side of a block read from the maps at once: 21 MB."""
@@ -41,7 +41,7 @@ LOOK_PX = 64
 """Side of the image for the appearance: enough to show stain and content."""
 STEP_NATS = 0.001
 """Resolution of a slide's usual score."""
-MOST_NATS = 6.0
+MAX_NATS = 6.0
 """Upper limit of the disagreement: the logarithm of 255 classes is 5.5."""
 SCAN_FORMAT = 2
 """Format of a cache file."""
@@ -147,7 +147,7 @@ def find_candidates(
         on_part: Called with the number of map blocks done and the total.
 
     Returns:
-        At most ``MOST``, highest disagreement first; empty without any disagreement.
+        At most ``MAX_CANDIDATES``, highest disagreement first; empty without any disagreement.
 
     Raises:
         PredictionError: If a map is missing or damaged, or the maps differ in size.
@@ -224,13 +224,13 @@ def _highest_disagreement(
 ) -> tuple[list[tuple[float, int, int]], float]:
     """Return score, x and y of the regions of highest disagreement, in reading order, and the median score."""
     best: list[tuple[float, int, int]] = []
-    counts = np.zeros(round(MOST_NATS / STEP_NATS), np.int64)
+    counts = np.zeros(round(MAX_NATS / STEP_NATS), np.int64)
     blocks = maps.blocks()
     for done, block in enumerate(blocks, start=1):
         for score, x, y in maps.scores(*block):
             counts[min(round(score / STEP_NATS), len(counts) - 1)] += 1
             place = (score, -y, -x)
-            if len(best) < MOST:
+            if len(best) < MAX_CANDIDATES:
                 heapq.heappush(best, place)
             else:
                 heapq.heappushpop(best, place)

@@ -18,7 +18,7 @@ from cytoseg.labels.proposal_file import proposal, sealed
 from cytoseg.maps.map_file import MapFile
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
 from cytoseg.predict.summary import SUMMARY, classes_of
-from cytoseg.quoting import listed
+from cytoseg.quoting import join_first
 from cytoseg.slides.made_mark import png_text, read_mark
 from cytoseg.slides.open import open_slide, read_at, slide_id
 from cytoseg.slides.slide import Slide
@@ -147,7 +147,7 @@ def predicted_maps(slide: Slide, region: Region, predictions: Path, cutting: Cut
     except PredictionError as error:
         raise PredictionError(f"{done.name}: {error}") from error
     if found != list(cutting.classes.names):
-        names = listed(found, most=9, between=", ")
+        names = join_first(found, max_parts=9, between=", ")
         raise LabelError(f"{done.name}: predicted with the classes {names}. Predict it again.")
     with MapFile(done / CLASS_MAP, ids=True) as ids, MapFile(done / UNCERTAINTY) as nats:
         at, size = region.at(map_scale(slide, ids.size)), cutting.frame.size_px

@@ -14,7 +14,7 @@ from cytoseg.labels.settings import LabelsSection
 from cytoseg.labels.split import split_by_slide
 from cytoseg.patterns import fits
 from cytoseg.predict.summary import SUMMARY, finished_summary
-from cytoseg.quoting import listed
+from cytoseg.quoting import join_first
 from cytoseg.quoting import shown as quoted
 from cytoseg.slides.open import SLIDE_SUFFIXES
 from cytoseg.viewer.slide_catalogue import is_predicted
@@ -96,7 +96,9 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
     summary = finished_summary(folder)
     classes = list(summary.classes)
     if classes != list(wanted.names):
-        raise PredictionError(f"it was predicted with other classes ({listed(classes, most=9, between=', ')}). {AGAIN}")
+        raise PredictionError(
+            f"it was predicted with other classes ({join_first(classes, max_parts=9, between=', ')}). {AGAIN}"
+        )
     named = summary.slide_path
     if not named.lower().endswith(SLIDE_SUFFIXES):
         raise PredictionError(f"{SUMMARY} names no slide ({quoted(named)}). {AGAIN}")

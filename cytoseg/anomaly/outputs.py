@@ -38,7 +38,7 @@ from cytoseg.writing import write_atomically
 ANOMALY = "anomaly.ome.tif"
 PICTURES = "regions"
 """Folder of the images of the highest regions."""
-MOST_PICTURES = 12
+MAX_PICTURES = 12
 GREYS_PER_THRESHOLD = 32
 """Grey levels of a map from 0 to the threshold; it ends at 8 thresholds."""
 _WHITE = 255
@@ -168,7 +168,7 @@ def _with_pictures(
     (folder / PICTURES).mkdir(exist_ok=True)
     named = []
     for rank, region in enumerate(regions, start=1):
-        if rank <= MOST_PICTURES:
+        if rank <= MAX_PICTURES:
             region = replace(region, picture=f"{rank:02d}.png")
             thresholds, classes = destination.thresholds, destination.classes
             picture = region_picture(facts.slide, region, spool, thresholds, classes, downsample=facts.grid.downsample)

@@ -17,10 +17,10 @@ from cytoseg.errors import PredictionError
 from cytoseg.geometry import Region
 from cytoseg.maps.map_spool import IDS, MapSpool
 from cytoseg.predict.candidate_regions import highest_tenth
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 from cytoseg.records import RecordFile, RegionAsList
 
-MOST = 50
+MAX_REGIONS = 50
 """Most regions in the list."""
 FOLDER = "anomaly"
 """Folder of the scored slides in a run folder."""
@@ -48,7 +48,7 @@ class AnomalousRegion:
 
     def __post_init__(self) -> None:
         if not _PICTURE.fullmatch(self.picture):
-            raise ValueError(f"{shown(self.picture)} is not an image of a region")
+            raise ValueError(f"{short_repr(self.picture)} is not an image of a region")
 
     @property
     def score(self) -> float:
@@ -112,10 +112,10 @@ def find_regions(spool: MapSpool, thresholds: Thresholds, *, side_px: int, downs
         downsample: Level-0 pixels that a pixel of the maps spans.
 
     Returns:
-        At most ``MOST``, highest score first, in reading order where equal.
+        At most ``MAX_REGIONS``, highest score first, in reading order where equal.
     """
     found = _squares(spool, thresholds, side_px=side_px, downsample=downsample)
-    return heapq.nlargest(MOST, (one for one in found if one.score > 1), key=lambda one: one.score)
+    return heapq.nlargest(MAX_REGIONS, (one for one in found if one.score > 1), key=lambda one: one.score)
 
 
 def _squares(spool: MapSpool, thresholds: Thresholds, *, side_px: int, downsample: float) -> Iterator[AnomalousRegion]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
 from cytoseg.errors import ArrayError
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 
 RANGES = ("0..255", "0..1")
 """Value ranges of images: 8-bit integers, and floating point."""
@@ -29,7 +29,7 @@ def as_picture(image: object, *, value_range: str = "0..255", name: str = "the i
         ArrayError: If it is not an array, or has another shape, type or range.
     """
     if value_range not in RANGES:
-        raise ArrayError(f"value_range: {shown(value_range)} is neither '0..255' (uint8) nor '0..1' (float).")
+        raise ArrayError(f"value_range: {short_repr(value_range)} is neither '0..255' (uint8) nor '0..1' (float).")
     if not isinstance(image, np.ndarray):
         raise ArrayError(f"{name}: is a {type(image).__name__}, not a NumPy array. Pass numpy.asarray(image).")
     pixels = _uint8(image, value_range, name)

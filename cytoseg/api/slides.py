@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 from cytoseg.slides import open as slides
 from cytoseg.slides.slide import Slide as Reader
 
@@ -95,5 +95,5 @@ def _whole(value: object, count: int, what: str) -> tuple[int, ...]:
         return astuple(value)
     numbers = list(value) if isinstance(value, Iterable) else []
     if len(numbers) != count or not all(isinstance(number, int | np.integer) for number in numbers):
-        raise SlideError(f"{what}: found {shown(value)}, but {count} whole numbers are wanted.")
+        raise SlideError(f"{what}: found {short_repr(value)}, but {count} whole numbers are wanted.")
     return tuple(int(number) for number in numbers)

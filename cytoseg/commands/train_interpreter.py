@@ -18,7 +18,7 @@ from cytoseg.features.pixel_table import PixelTable, gather_pixels
 from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, Interpreter, load_bundle, save_bundle
 from cytoseg.interpreter.decoder import Decoder
-from cytoseg.interpreter.holdout import LEAST_SLIDES
+from cytoseg.interpreter.holdout import MIN_SLIDES
 from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.student import Student
 from cytoseg.interpreter.train_mlps import Trained, check_two_classes, train_ensemble
@@ -195,7 +195,7 @@ def _sentences(trained: Trained, recipe: Recipe) -> list[str]:
     if wanted and trained.kept_steps is None and trained.calibration is None:
         found.append(
             "No slide was held out, so there was no early stopping and no calibration: both need crops of "
-            f"{LEAST_SLIDES} slides, with each class on several."
+            f"{MIN_SLIDES} slides, with each class on several."
         )
     return found
 

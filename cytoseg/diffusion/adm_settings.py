@@ -8,7 +8,7 @@ from annotated_types import Ge, Le
 
 from cytoseg.settings import RULES
 
-_MOST = 64
+_MAX_VALUE = 64
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def adm_from_json(values: Mapping[str, Any]) -> AdmSettings:
     numbers = (found.blocks, *found.attention)
     words = {"add", "adagn"}, {"resnet", "convnext"}
     if (
-        not all(type(number) is int and 0 < number <= _MOST for number in numbers)
+        not all(type(number) is int and 0 < number <= _MAX_VALUE for number in numbers)
         or found.conditioning not in words[0]
         or found.block not in words[1]
         or type(found.resample_in_blocks) is not bool

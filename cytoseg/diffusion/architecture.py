@@ -28,8 +28,8 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
 _ALWAYS_WRITTEN = ("dim", "dim_mults", "timesteps", "schedule", "objective")
 _OF_ADM = ("adm", "learn_variance")
 _OF_MAP = ("condition", "map_classes")
-_MOST = 100_000  # of channels, multipliers and timesteps
-_MOST_ENLARGED = 16
+_MAX_VALUE = 100_000  # of channels, multipliers and timesteps
+_MAX_UPSAMPLING = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +81,11 @@ class Architecture(DiffusionSection):
         }
         found = cls(**{**values, **names, **parts})
         numbers = (found.dim, found.timesteps, found.channels, *found.dim_mults)
-        if not all(type(number) is int and 0 < number <= _MOST for number in numbers) or len(found.dim_mults) > 16:
+        if not all(type(number) is int and 0 < number <= _MAX_VALUE for number in numbers) or len(found.dim_mults) > 16:
             raise ValueError("not an architecture")
         if found.channels not in (1, 3) or found.part not in ("unet", "autoencoder"):
             raise ValueError("not an architecture")
-        if type(found.upsample) is not int or not 1 <= found.upsample <= _MOST_ENLARGED:
+        if type(found.upsample) is not int or not 1 <= found.upsample <= _MAX_UPSAMPLING:
             raise ValueError("not an architecture")
         if (found.condition, bool(found.map_classes)) not in (("none", False), ("map", True)):
             raise ValueError("not an architecture")

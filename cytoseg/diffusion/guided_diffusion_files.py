@@ -11,10 +11,10 @@ from torch import Tensor
 from cytoseg.diffusion.adm import AdmShape, AdmUnet
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.errors import CheckpointError
-from cytoseg.quoting import listed, shown
+from cytoseg.quoting import join_first, short_repr
 from cytoseg.torch_files import read_torch_file
 
-_MOST_STAGES = 100
+_MAX_STAGES = 100
 _NO_ADM = "It is not a network in guided-diffusion's layout, with residual blocks."
 
 
@@ -61,10 +61,10 @@ def read_guided_diffusion(path: Path) -> GuidedDiffusion:
 def _tensors(path: Path) -> dict[str, Tensor]:
     found = read_torch_file(path, again="Download it again, from its authors' page.")
     if not isinstance(found, Mapping) or not found:
-        raise CheckpointError(f"{path}: holds {shown(type(found).__name__)} instead of named tensors. {_NO_ADM}")
+        raise CheckpointError(f"{path}: holds {short_repr(type(found).__name__)} instead of named tensors. {_NO_ADM}")
     strange = [key for key, value in found.items() if not isinstance(key, str) or not _is_weight(value)]
     if strange:
-        raise CheckpointError(f"{path}: {shown(strange[0])} is not a tensor of floating-point numbers. {_NO_ADM}")
+        raise CheckpointError(f"{path}: {short_repr(strange[0])} is not a tensor of floating-point numbers. {_NO_ADM}")
     return dict(found)
 
 
@@ -106,7 +106,7 @@ def _attention(weights: Mapping[str, Tensor], levels: int, blocks: int) -> tuple
 
 def _count(weights: Mapping[str, Tensor], stages: str) -> int:
     numbers = [int(found[1]) for name in weights if (found := re.match(rf"{stages}\.(\d{{1,4}})\.", name))]
-    if not numbers or max(numbers) >= _MOST_STAGES:
+    if not numbers or max(numbers) >= _MAX_STAGES:
         raise ValueError(f"it has no {stages}, or too many")
     return max(numbers) + 1
 
@@ -132,7 +132,7 @@ def _compare(weights: Mapping[str, Tensor], shape: AdmShape, path: Path) -> None
         wanted = {name: tuple(tensor.shape) for name, tensor in AdmUnet(shape).state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     wrong = [f"{name} is missing" for name in wanted if name not in found]
-    wrong += [f"{shown(name)} is unexpected" for name in found if name not in wanted]
+    wrong += [f"{short_repr(name)} is unexpected" for name in found if name not in wanted]
     wrong += [f"{k} is {found[k]} instead of {wanted[k]}" for k in wanted if k in found and found[k] != wanted[k]]
     if wrong:
-        raise CheckpointError(f"{path}: {listed(wrong, most=3)}. {_NO_ADM}")
+        raise CheckpointError(f"{path}: {join_first(wrong, max_parts=3)}. {_NO_ADM}")

@@ -17,7 +17,7 @@ VARIANCE_WEIGHT = 1e-3
 
 _HALF_BIN = 1 / 255
 """Half of a grey level, of images in [-1, 1]."""
-_LEAST = 1e-12
+_TINY = 1e-12
 
 
 def loss_weights(architecture: Architecture) -> Tensor:
@@ -159,7 +159,7 @@ def variance_losses(v: Tensor, eps_output: Tensor, x0: Tensor, eps: Tensor, *, t
     # The means are linear in eps, so they differ by its error times a factor.
     apart = (beta / ((1.0 - here) * (1.0 - beta)).sqrt()).to(x0) * (eps - eps_output.detach())
     # At t = 0 the true step has no noise; the likelihood replaces the divergence.
-    true = (beta * (1.0 - following) / (1.0 - here)).clamp_min(_LEAST).log().to(x0)
+    true = (beta * (1.0 - following) / (1.0 - here)).clamp_min(_TINY).log().to(x0)
     divergence = 0.5 * (predicted - true - 1.0 + (true - predicted).exp() + apart.square() * (-predicted).exp())
     unlikely = _surprise(x0, x0 + apart, predicted)
     nats = torch.where(t[:, None, None, None] == 0, unlikely, divergence)
@@ -173,4 +173,4 @@ def _surprise(x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     below = torch.where(x0 < -1 + _HALF_BIN, -torch.inf, (x0 - _HALF_BIN - mean) * scale)
     above = torch.where(x0 > 1 - _HALF_BIN, torch.inf, (x0 + _HALF_BIN - mean) * scale)
     inside: Tensor = torch.special.ndtr(above) - torch.special.ndtr(below)
-    return -inside.clamp_min(_LEAST).log()
+    return -inside.clamp_min(_TINY).log()

@@ -9,7 +9,7 @@ from torch.nn import functional
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.channels import as_channels
 
-MOST_NOISE = 0.3
+MAX_NOISE = 0.3
 """Largest standard deviation of the noise on small images in training."""
 UNKNOWN_SHARE = 0.1
 """Share of crops without their small image, so that the network also works without one."""
@@ -30,7 +30,7 @@ def given_picture(small: Tensor, factor: int, *, noise: Tensor, deviations: Tens
         small: (N, C, h, w) in [-1, 1].
         factor: How many times they are enlarged, bilinearly.
         noise: (N, C, h, w) standard normal.
-        deviations: (N,) standard deviation of each image's noise, 0 to ``MOST_NOISE``.
+        deviations: (N,) standard deviation of each image's noise, 0 to ``MAX_NOISE``.
 
     Returns:
         (N, C + 1, H, W): the images, and a channel for their noise, at most 0.5; 1 means unknown.
@@ -39,7 +39,7 @@ def given_picture(small: Tensor, factor: int, *, noise: Tensor, deviations: Tens
     """
     spread = deviations.to(small)[:, None, None, None]
     large = functional.interpolate(small + spread * noise.to(small), scale_factor=factor, mode="bilinear")
-    return torch.cat([large, (spread / (2 * MOST_NOISE)).expand(-1, 1, *large.shape[2:])], dim=1)
+    return torch.cat([large, (spread / (2 * MAX_NOISE)).expand(-1, 1, *large.shape[2:])], dim=1)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class SmallPictures:
             generator = generator_for(self.seed, number, what="small picture")
             dropped, share = torch.rand(2, generator=generator).tolist()
             noises.append(torch.randn(small.shape[1:], generator=generator))
-            deviations.append(MOST_NOISE * share)
+            deviations.append(MAX_NOISE * share)
             known.append(dropped >= UNKNOWN_SHARE)
         given = given_picture(small, self.factor, noise=torch.stack(noises), deviations=torch.tensor(deviations))
         given[~torch.tensor(known)] = torch.cat([torch.zeros(self.channels), torch.ones(1)])[:, None, None]

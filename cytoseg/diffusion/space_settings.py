@@ -10,7 +10,7 @@ from cytoseg.settings import RULES
 
 LATENT_CHANNELS = 4
 """Values of a latent: at factor 2 an image shrinks to a third, at factor 4 to a twelfth."""
-_MOST = 512
+_MAX_DIM = 512
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class SpaceShape:
     has continuous latents; vq rounds each to one of 1,024 codes when it draws an image."""
     factor: Literal[2, 4] = 2
     """Pixels that one latent stands for in each direction. 4 suits large crops; small nuclei need 2."""
-    dim: Annotated[int, Ge(8), Le(_MOST), MultipleOf(8)] = 64
+    dim: Annotated[int, Ge(8), Le(_MAX_DIM), MultipleOf(8)] = 64
     """Channels of the autoencoder at the finest resolution; 32 trains on a CPU."""
 
     @property
@@ -68,7 +68,7 @@ def space_from_json(values: Mapping[str, Any]) -> SpaceShape:
         TypeError, ValueError: If it is malformed.
     """
     found = SpaceShape(**values)
-    whole = type(found.dim) is int and 0 < found.dim <= _MOST and found.dim % 8 == 0
+    whole = type(found.dim) is int and 0 < found.dim <= _MAX_DIM and found.dim % 8 == 0
     if found.kind not in ("kl", "vq") or type(found.factor) is not int or found.factor not in (2, 4) or not whole:
         raise ValueError("not the space of a network")
     return found

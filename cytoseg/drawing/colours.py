@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST = 0.07
+MIN_DISTANCE = 0.07
 """Oklab distance below which two colours are confusable: in the colour-blind safe palette of Okabe and Ito the two
 nearest are 0.076 apart, and 0.02 is a just noticeable difference."""
 
@@ -51,7 +51,7 @@ def confusable(colours: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
         return []
     seen = _oklab(np.clip(_linear(np.array(colours, np.float64)) @ _EYES.transpose(0, 2, 1), 0, 1))
     pairs = combinations(range(len(colours)), 2)
-    return [(i, j) for i, j in pairs if np.linalg.norm(seen[:, i] - seen[:, j], axis=1).min() < LEAST]
+    return [(i, j) for i, j in pairs if np.linalg.norm(seen[:, i] - seen[:, j], axis=1).min() < MIN_DISTANCE]
 
 
 def _linear(srgb: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -126,14 +126,14 @@ def class_veil(ids: Picture, colours: Colours, *, clear: int) -> Picture:
     return table[ids]
 
 
-def disagreement_veil(nats: NDArray[np.float32], *, most: float) -> Picture:
+def disagreement_veil(nats: NDArray[np.float32], *, max_nats: float) -> Picture:
     """Colour a disagreement as an overlay, transparent where all agree, (H, W, 4) uint8 RGBA.
 
     Args:
         nats: (H, W) float32.
-        most: The value of the last colour; larger values are clipped.
+        max_nats: The value of the last colour; larger values are clipped.
     """
-    grey = np.clip(255 * nats / most, 0, 255).astype(np.uint8)
+    grey = np.clip(255 * nats / max_nats, 0, 255).astype(np.uint8)
     return np.dstack(
         [ramp_table()[grey].round().astype(np.uint8), np.minimum(255, 2 * grey.astype(int)).astype(np.uint8)]
     )

@@ -13,7 +13,7 @@ from cytoseg.classes import ClassList
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 SWATCH_PX = 16
 _FONT_PX = 15
-_MOST_CHARACTERS = 200
+_MAX_CHARACTERS = 200
 
 Picture = NDArray[np.uint8]
 Swatch = tuple[int, int, int] | Picture | None
@@ -83,8 +83,8 @@ def text_width_px(text: str) -> float:
 
 def fitted(text: str, width_px: int) -> str:
     """Shorten a text in the middle until it fits a width in pixels."""
-    if len(text) > _MOST_CHARACTERS:  # measuring a name of thousands of characters repeatedly would take minutes
-        text = text[: _MOST_CHARACTERS // 2] + text[-(_MOST_CHARACTERS // 2) :]
+    if len(text) > _MAX_CHARACTERS:  # measuring a name of thousands of characters repeatedly would take minutes
+        text = text[: _MAX_CHARACTERS // 2] + text[-(_MAX_CHARACTERS // 2) :]
     if text_width_px(text) <= width_px:
         return text
     keep = len(text)

@@ -14,9 +14,9 @@ from cytoseg.errors import CytosegError
 
 NEIGHBOURS = 3
 """The ball around an image reaches its third neighbour, as in the paper on precision and recall."""
-MOST_SPLITS, LEAST_OF_A_SPLIT = 10, 500
+MAX_SPLITS, MIN_PER_SPLIT = 10, 500
 _TINY = 1e-30
-MOST_NEIGHBOURS, COPY_RATIO = 50, 1 / 3
+MAX_NEIGHBOURS, COPY_RATIO = 50, 1 / 3
 _TOGETHER = 256
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
@@ -167,7 +167,7 @@ def count_copies(made: Features, trained: Features) -> int:
 
     Source: Carlini et al., Extracting Training Data from Diffusion Models, USENIX Security 2023, section 5.
     """
-    near = min(MOST_NEIGHBOURS, max(2, len(trained) // 100))
+    near = min(MAX_NEIGHBOURS, max(2, len(trained) // 100))
     found = 0
     for part in np.array_split(made, -(-len(made) // _TOGETHER)):
         nearest = np.partition(cdist(part, trained), near - 1, axis=1)[:, :near]
@@ -186,7 +186,7 @@ def inception_score(probabilities: Features) -> float:
 
     Source: Salimans et al., Improved Techniques for Training GANs, NeurIPS 2016.
     """
-    splits = min(MOST_SPLITS, max(1, len(probabilities) // LEAST_OF_A_SPLIT))
+    splits = min(MAX_SPLITS, max(1, len(probabilities) // MIN_PER_SPLIT))
     scores = []
     for part in np.array_split(probabilities.astype(np.float64), splits):
         mean = part.mean(0, keepdims=True)

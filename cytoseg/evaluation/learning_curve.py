@@ -18,7 +18,7 @@ MORE = 10
 TABLE = "label_efficiency.csv"
 TESTED = ("test crops", "test crops corrected from a prediction")
 """Last columns of a study's table."""
-LEAST_COUNTS = 3
+MIN_COUNTS = 3
 """Any two points fit a line, so an extrapolation needs three."""
 _SURELY_NOT = 0.01
 """The log odds of 0 and 1 are infinite: the IoU is clipped this far from them."""
@@ -70,12 +70,12 @@ def gain_between(curve: Curve, k: int, before: int, after: int) -> NDArray[np.fl
         after: Number of crops later.
 
     Returns:
-        (draws,) gains; None with fewer than ``LEAST_COUNTS`` counts from a quarter of all crops on, or if the IoU is
+        (draws,) gains; None with fewer than ``MIN_COUNTS`` counts from a quarter of all crops on, or if the IoU is
         undefined.
     """
     counts = np.array(curve.counts, np.float64)
     late = counts >= counts[-1] / 4
-    if late.sum() < LEAST_COUNTS or np.isnan(curve.iou[late, :, k]).any():
+    if late.sum() < MIN_COUNTS or np.isnan(curve.iou[late, :, k]).any():
         return None
     odds = logit(np.clip(curve.iou[late, :, k], _SURELY_NOT, 1 - _SURELY_NOT))
     slopes, heights = np.polyfit(np.log2(counts[late]), odds, 1)

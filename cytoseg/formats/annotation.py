@@ -36,7 +36,7 @@ label maps painted by labelme."""
 
 Kind = Literal["polygon", "rectangle", "circle", "line", "linestrip", "point", "points", "mask", "oriented_rectangle"]
 
-_MOST_EDGES = 5000
+_MAX_EDGES = 5000
 """Most edges of an area without a pixel centre that are followed one by one, which takes 0.1 ms each."""
 
 POINT_COUNTS: dict[Kind, tuple[int, int | None]] = {
@@ -190,7 +190,7 @@ def _area(
     if not stamp.empty:
         return stamp
     # Between pixel centres: too small for the rule, but drawn on purpose. Many corners are also close together.
-    if len(ring) > _MOST_EDGES:
+    if len(ring) > _MAX_EDGES:
         return raster.point_pixels(ring, size)
     return raster.path_pixels(np.concatenate([ring, ring[:1]]), size)
 

@@ -10,7 +10,7 @@ from typing import IO
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.json_text import read_regular
 from cytoseg.limits import limit, raise_it
-from cytoseg.quoting import listed, one_line
+from cytoseg.quoting import join_first, one_line
 
 GEOJSON = ".geojson"
 _SIZE = "CYTOSEG_MAX_JSON_MB"
@@ -81,7 +81,7 @@ def read_unpacked(path: Path, *, name: str, member: str | None = None) -> bytes:
             case _ if _is_zip(path):
                 return _read_member(path, name, member)
             case _:
-                return read_regular(path, name=name, most_bytes=_most_bytes(), variable=_SIZE)
+                return read_regular(path, name=name, max_bytes=_max_bytes(), variable=_SIZE)
     except CytosegError:
         raise
     except (gzip.BadGzipFile, EOFError, *_DAMAGED) as error:
@@ -113,8 +113,8 @@ def _read_member(path: Path, name: str, member: str | None) -> bytes:
 
 def _instead(path: Path) -> str:
     """List the first files of an archive for a message."""
-    members = [one_line(PurePosixPath(member).name, most=_LONGEST_NAME) for member in _members(path) if member]
-    return f" ({listed(members, most=_SHOWN, between=', ')})" if members else ""
+    members = [one_line(PurePosixPath(member).name, max_chars=_LONGEST_NAME) for member in _members(path) if member]
+    return f" ({join_first(members, max_parts=_SHOWN, between=', ')})" if members else ""
 
 
 def _members(path: Path) -> list[str]:
@@ -140,7 +140,7 @@ def _is_json(member: str) -> bool:
 
 
 def _read(file: "IO[bytes] | gzip.GzipFile", name: str) -> bytes:
-    data, most = bytearray(), _most_bytes()
+    data, most = bytearray(), _max_bytes()
     while piece := file.read(_PIECE):
         data += piece
         if len(data) > most:
@@ -148,6 +148,6 @@ def _read(file: "IO[bytes] | gzip.GzipFile", name: str) -> bytes:
     return bytes(data)
 
 
-def _most_bytes() -> int:
+def _max_bytes() -> int:
     """Return the size limit of a text: parsed JSON takes at least three times as much memory."""
     return limit(_SIZE) * 333_333

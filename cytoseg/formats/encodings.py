@@ -13,7 +13,7 @@ _MARKS = (
 # One or two accented letters between ASCII letters, as in größer or façade; Chinese text has longer or separate runs.
 _WESTERN = re.compile("(?<=[A-Za-z])[À-ÖØ-öø-ÿ]{1,2}|[À-ÖØ-öø-ÿ]{1,2}(?=[A-Za-z])")
 _NOT_WESTERN = re.compile("[^\0-\x7fÀ-ÖØ-öø-þŒœŠšŽžŸ€‚„…‘’“”«»–—µ°²³§¡¿\N{NO-BREAK SPACE}]")
-_MOST_GUESSED = 50_000_000  # bytes
+_MAX_GUESSED = 50_000_000  # bytes
 _PIECE = 2**20
 _LATIN, _CHINESE = "cp1252", "gb18030"
 
@@ -35,7 +35,7 @@ def encoding_of(data: bytes) -> str:
     if len(zeros) == 4 and any(zeros):
         wide = {(False, True, True, True): "utf-32-le", (True, True, True, False): "utf-32-be"}
         return wide.get((zeros[0], zeros[1], zeros[2], zeros[3]), "utf-16-be" if zeros[0] else "utf-16-le")
-    return "utf-8" if _is_utf_8(data) or len(data) > _MOST_GUESSED else _eight_bit(data)
+    return "utf-8" if _is_utf_8(data) or len(data) > _MAX_GUESSED else _eight_bit(data)
 
 
 def is_unicode(encoding: str) -> bool:

@@ -18,7 +18,7 @@ MAGIC = b"\x93NUMPY"
 """The first bytes of a numpy file."""
 MADE = "ddpm"
 """Folder of annotated samples in the published sets, which show no real objects."""
-_MOST = "CYTOSEG_MAX_PICTURE_PX"
+_LIMIT = "CYTOSEG_MAX_PICTURE_PX"
 _HEADER_BYTES = 10_000
 _DAMAGE = (OSError, ValueError, TypeError, EOFError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError)
 """Raised on damaged files; the last four because numpy parses the header as Python."""
@@ -70,8 +70,8 @@ def _check(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
         raise LabelError(f"{name}: holds {kind}, not class ids. {_EXPORT}")
     if len(shape) != 2:
         raise LabelError(f"{name}: has shape {shape}, but must be (height, width). {_EXPORT}")
-    if not 0 < shape[0] * shape[1] <= limit(_MOST):
-        raise LabelError(f"{name}: claims {shape[1]}x{shape[0]} pixels. {raise_it(_MOST)}")
+    if not 0 < shape[0] * shape[1] <= limit(_LIMIT):
+        raise LabelError(f"{name}: claims {shape[1]}x{shape[0]} pixels. {raise_it(_LIMIT)}")
 
 
 def find_arrays(folder: Path, problems: list[str], notes: list[str]) -> list[tuple[Path, Path, str]]:

@@ -7,7 +7,7 @@ from cytoseg.errors import FileContentError, LabelError
 from cytoseg.formats.compressed_text import read_unpacked
 from cytoseg.formats.encodings import encoding_of
 from cytoseg.json_text import Numbers, parse_json
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 
 MAX_COORDINATE = 10_000_000
 """No image is this wide; a larger coordinate is a mistake."""
@@ -76,7 +76,7 @@ def checked_points(value: Sequence[Sequence[object]], where: str) -> Points:
             # Not <= also refuses NaN.
             if type(number) not in (int, float) or not abs(number) <= MAX_COORDINATE:  # type: ignore[arg-type] # a number by then
                 raise LabelError(
-                    f"{where}: coordinate {shown(number)} is not a number of pixels. Draw the shape again."
+                    f"{where}: coordinate {short_repr(number)} is not a number of pixels. Draw the shape again."
                 )
         points.append((float(x), float(y)))  # type: ignore[arg-type] # both are numbers
     return tuple(points)

@@ -20,7 +20,7 @@ from cytoseg.formats.annotation import POINT_COUNTS, Annotation, Kind, Shape
 from cytoseg.formats.json_files import Points, check_line, checked_points, kind_of, load_json, read_json
 from cytoseg.formats.picture_path import find_picture, is_renamed
 from cytoseg.geometry import Size
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 from cytoseg.slides.image import read_picture
 from cytoseg.slides.made_mark import MadeMark, read_mark
 from cytoseg.slides.parser_errors import DAMAGE
@@ -196,15 +196,17 @@ def _read_kind(entry: Mapping[str, Any], where: str) -> Kind:
     known = ", ".join(POINT_COUNTS)
     if not entry.keys().isdisjoint(_OF_X_ANYLABELING):
         raise LabelError(
-            f"{where}: shape_type {shown(found)} of X-AnyLabeling is not supported. Convert it to a polygon there; "
-            f"supported are {known}, {', '.join(_X_ANYLABELING)}."
+            f"{where}: shape_type {short_repr(found)} of X-AnyLabeling is not supported. Convert it to a polygon "
+            f"there; supported are {known}, {', '.join(_X_ANYLABELING)}."
         )
-    raise LabelError(f"{where}: shape_type {shown(found)} is unknown. Draw it again as one of {known}.")
+    raise LabelError(f"{where}: shape_type {short_repr(found)} is unknown. Draw it again as one of {known}.")
 
 
 def _read_points(value: object, kind: Kind, where: str) -> Points:
     if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
-        raise LabelError(f"{where}: 'points' must be a list of [x, y], found {shown(value)}. Draw the shape again.")
+        raise LabelError(
+            f"{where}: 'points' must be a list of [x, y], found {short_repr(value)}. Draw the shape again."
+        )
     points = checked_points(value, where)
     if kind in _CLOSABLE and len(points) == _CORNERS + 1 and points[0] == points[-1]:
         points = points[:-1]

@@ -5,7 +5,7 @@ from pathlib import Path, PureWindowsPath
 
 from cytoseg.errors import LabelError
 from cytoseg.patterns import plain_name
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 """Lower-case suffixes of images."""
@@ -83,8 +83,8 @@ def _only_one(own: list[Path], text: object, name: str) -> Path:
         return own[0]
     found = f"{' and '.join(sorted(picture.name for picture in own))} beside it" if own else "no 'imageData'"
     raise LabelError(
-        f"{name}: 'imagePath' is {shown(text)} and there is {found}. Save it again in labelme, or write the image's "
-        "name there."
+        f"{name}: 'imagePath' is {short_repr(text)} and there is {found}. Save it again in labelme, or write the "
+        "image's name there."
     )
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from cytoseg.errors import LabelError
 from cytoseg.formats.annotation import Shape
 from cytoseg.formats.json_files import Points, check_line, checked_points, kind_of, load_json
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 
 REGION = "Region*"
 """QuPath's class for exhaustively annotated areas; it delimits a crop."""
@@ -174,7 +174,7 @@ def _class_name(properties: Mapping[str, Any], where: str) -> str:
             found = ": ".join(names)
     if found is None or isinstance(found, str):
         return (found or "").strip()
-    raise LabelError(f"{where}: the class is {shown(found)}, but must have a name. Set it again in QuPath.")
+    raise LabelError(f"{where}: the class is {short_repr(found)}, but must have a name. Set it again in QuPath.")
 
 
 def _read_geometry(geometry: object, label: str, where: str) -> tuple[Shape, ...]:
@@ -195,7 +195,7 @@ def _read_geometry(geometry: object, label: str, where: str) -> tuple[Shape, ...
         case "MultiLineString" | "MultiPolygon":
             pass
         case _:
-            raise LabelError(f"{where}: the geometry {shown(kind)} is unknown. {_DRAW_AGAIN}")
+            raise LabelError(f"{where}: the geometry {short_repr(kind)} is unknown. {_DRAW_AGAIN}")
     return tuple(_read_part(str(kind), part, label, where) for part in parts if part != [])
 
 
@@ -227,7 +227,7 @@ def _ring(value: object, where: str) -> Points:
 
 def _positions(value: object, where: str) -> Points:
     if not isinstance(value, list) or not all(isinstance(p, list) and len(p) >= 2 for p in value):
-        raise LabelError(f"{where}: coordinates must be lists of [x, y], found {shown(value)}. {_DRAW_AGAIN}")
+        raise LabelError(f"{where}: coordinates must be lists of [x, y], found {short_repr(value)}. {_DRAW_AGAIN}")
     return checked_points(value, where)
 
 

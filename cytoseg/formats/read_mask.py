@@ -25,7 +25,7 @@ _LOSSY = (22610, 33003, 33004, 33005, 34712, 34887, 34934, 50001, 50002, 52546)
 
 _SMALLER = "Split the image and its mask into smaller ones."
 _MASK_CHANNELS = (1, 2, 3, 4)
-_MOST = "CYTOSEG_MAX_PICTURE_PX"
+_LIMIT = "CYTOSEG_MAX_PICTURE_PX"
 _START = 32  # bytes that identify the format
 _PNG_DEPTH, _PNG_KIND = 24, 25  # offsets of a PNG's bit depth and colour type (0 is grey)
 _EXPORT = "Export ids, not colours."
@@ -161,7 +161,7 @@ def _one_channel(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _refuse_size(width: int, height: int, *, name: str) -> None:
-    if not 0 < width * height <= limit(_MOST):
+    if not 0 < width * height <= limit(_LIMIT):
         raise LabelError(
-            f"{name}: claims {width}x{height} pixels; at most {limit(_MOST) / 1e6:.0f} million are read. {_SMALLER}"
+            f"{name}: claims {width}x{height} pixels; at most {limit(_LIMIT) / 1e6:.0f} million are read. {_SMALLER}"
         )

@@ -13,7 +13,7 @@ from typing import Any
 from cytoseg.errors import FileContentError, LabelError
 from cytoseg.geometry import Region
 from cytoseg.json_text import load_json
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 from cytoseg.records import RecordFile, RegionAsList
 from cytoseg.writing import write_atomically
 
@@ -68,16 +68,16 @@ def parse_origin(value: object, *, name: str) -> Origin:
     entry: dict[str, Any] = value if isinstance(value, dict) else {}
     slide, region, number = entry.get("slide"), entry.get("region"), entry.get("format", _FILE.format)
     if number != _FILE.format:
-        raise LabelError(f"{name}: has format {shown(number)}, this version reads {_FILE.format}. Update cytoseg.")
+        raise LabelError(f"{name}: has format {short_repr(number)}, this version reads {_FILE.format}. Update cytoseg.")
     if not isinstance(slide, str) or not slide.strip():
-        raise LabelError(f"{name}: 'slide' is {shown(slide)}. It must be the slide's name.")
+        raise LabelError(f"{name}: 'slide' is {short_repr(slide)}. It must be the slide's name.")
     if region is None and "region" in entry:
         return Origin(slide, None)
     try:
         return Origin(slide, Region.from_json(region))
     except ValueError as error:
         raise LabelError(
-            f"{name}: 'region' is {shown(region)}. It must be [x, y, width, height] in whole level-0 pixels."
+            f"{name}: 'region' is {short_repr(region)}. It must be [x, y, width, height] in whole level-0 pixels."
         ) from error
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 
 PICTURES, MASKS = "JPEGImages", "SegmentationClass"
 _LISTS = Path("ImageSets") / "Segmentation"
 _SETS = ("train", "val", "test")
-_MOST_BYTES = 10_000_000
+_MAX_BYTES = 10_000_000
 
 
 def find_voc(folder: Path, problems: list[str]) -> list[tuple[Path, Path, str]]:
@@ -46,7 +46,9 @@ def _sets(lists: Path, root: Path, problems: list[str]) -> dict[str, str]:
         path = lists / f"{name}.txt"
         for stem in _lines(path, root, problems):
             if stem in found:
-                problems.append(f"{path.relative_to(root).as_posix()}: names {shown(stem)} again. Keep it in one list.")
+                problems.append(
+                    f"{path.relative_to(root).as_posix()}: names {short_repr(stem)} again. Keep it in one list."
+                )
             found.setdefault(stem, f"{name}_")
     return found
 
@@ -55,7 +57,7 @@ def _lines(path: Path, root: Path, problems: list[str]) -> Iterator[str]:
     if not path.is_file():
         return
     try:
-        if (size := path.stat().st_size) > _MOST_BYTES:
+        if (size := path.stat().st_size) > _MAX_BYTES:
             raise OSError(f"{size:,} bytes, too large for a list of names")
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:

@@ -27,7 +27,7 @@ from cytoseg.interpreter.native_inference import member_probabilities
 from cytoseg.interpreter.segdiff import TIMESTEPS, SegDiff, drawn_probabilities
 from cytoseg.interpreter.student import Student, student_maps
 from cytoseg.interpreter.vote import RULES, jensen_shannon, vote
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 from cytoseg.records import RecordFile
 
 _TRAIN_AGAIN = "Run `cytoseg train-interpreter` again."
@@ -213,7 +213,7 @@ def _networks_of(
         unet = network_with(partial(build_unet, architecture), checkpoint.tensors["backbone"])
     named = checkpoint.tensors["ensemble"]
     if members is None or members != len(named["weight1"]):  # each member is initialised before its weights are loaded
-        raise ValueError(f"{shown(members)} members, weights of {len(named['weight1'])}")
+        raise ValueError(f"{short_repr(members)} members, weights of {len(named['weight1'])}")
     if not bool((named["scale"] > 0).all()):  # features are divided by it
         raise ValueError("the scale of a feature is 0")
     build_ensemble = partial(Ensemble, members, len(named["mean"]), classes, seed=0)

@@ -13,7 +13,7 @@ from cytoseg.interpreter.holdout import Folds
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.metrics.calibration import calibration_error, confidence_bins
 
-MOST_PX = 20_000
+MAX_PX = 20_000
 """Most held-out pixels for fitting the temperature."""
 RANGE = (0.1, 10.0)
 """Range of temperatures."""
@@ -104,7 +104,7 @@ def calibrate(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int)
 def _held_out(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int) -> list[_Held]:
     """Compute the logits of held-out pixels; folds without pixels or that no member holds out are skipped."""
     device, weights = ensemble.weight1.device, _weights(table)
-    chosen = torch.randperm(len(table.classes), generator=generator_for(seed, 0, what="calibration"))[:MOST_PX]
+    chosen = torch.randperm(len(table.classes), generator=generator_for(seed, 0, what="calibration"))[:MAX_PX]
     held = []
     for fold in range(min(folds.count, ensemble.members)):
         pixels = chosen[folds.of_pixel[chosen] == fold].sort().values

@@ -22,7 +22,7 @@ from cytoseg.interpreter.tune_state import Resume, TuneState
 BATCH, SIZE_PX, RATE = 16, 96, 2e-3
 BLURRED = 0.25
 UNCERTAINTY_WEIGHT = 1.0
-_LEAST_SHARE = 1e-4
+_MIN_SHARE = 1e-4
 TRUTH_SHARE = 0.5
 """Weight of the label in the target of a labelled pixel; the rest is the teacher's."""
 
@@ -142,7 +142,7 @@ def _class_weights(lessons: Sequence[Lesson]) -> Tensor:
         (K,) float32; 1 on average over all pixels, so that the disagreement keeps its part of the loss.
     """
     shares = torch.from_numpy(np.mean([lesson.probabilities.mean((1, 2), np.float64) for lesson in lessons], axis=0))
-    weights = shares.clamp_min(_LEAST_SHARE).rsqrt()
+    weights = shares.clamp_min(_MIN_SHARE).rsqrt()
     return (weights / (shares * weights).sum()).float()
 
 

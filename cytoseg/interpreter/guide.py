@@ -20,7 +20,7 @@ from cytoseg.interpreter.native_inference import differentiable_probabilities
 from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.student import Student
 
-_LEAST = 1e-12
+_TINY = 1e-12
 
 
 def class_to_guide(bundle: Bundle, name: str) -> int:
@@ -82,7 +82,7 @@ def guide_by_interpreter(
     """
 
     def share(probabilities: Tensor) -> Tensor:
-        return probabilities[:, class_id].flatten(1).mean(1).clamp_min(_LEAST).log().sum()
+        return probabilities[:, class_id].flatten(1).mean(1).clamp_min(_TINY).log().sum()
 
     return _guide(bundle, share, unet, scale=scale, alpha_bars=alpha_bars, objective=objective)
 
@@ -104,7 +104,7 @@ def guide_to_map(
     asked = wanted != IGNORE
 
     def agreement(probabilities: Tensor) -> Tensor:
-        logs = probabilities.clamp_min(_LEAST).log()
+        logs = probabilities.clamp_min(_TINY).log()
         return -functional.nll_loss(logs, wanted.expand(len(logs), -1, -1), ignore_index=IGNORE, reduction="sum")
 
     towards = _guide(bundle, agreement, unet, scale=1.0, alpha_bars=alpha_bars, objective=objective)
@@ -113,7 +113,7 @@ def guide_to_map(
         gradient = towards(xt, t)
         inside = asked.expand(len(xt), -1, -1)[:, None]
         pixels = (inside.sum((1, 2, 3)) * gradient.shape[1]).clamp_min(1)
-        size = ((gradient * inside).square().sum((1, 2, 3)) / pixels).sqrt().clamp_min(_LEAST)[:, None, None, None]
+        size = ((gradient * inside).square().sum((1, 2, 3)) / pixels).sqrt().clamp_min(_TINY)[:, None, None, None]
         return scale * gradient / size / (1.0 - alpha_bars[t].to(xt)).sqrt()
 
     return guide

@@ -11,7 +11,7 @@ from cytoseg.devices import generator_for, seed_for
 from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.mlp import Ensemble, MemberCopies, member_losses
 
-MOST_FOLDS, LEAST_SLIDES = 5, 5
+MAX_FOLDS, MIN_SLIDES = 5, 5
 LOOK_STEPS = 50
 """Steps between two evaluations on the held-out pixels."""
 LOOK_PX = 1500
@@ -48,14 +48,14 @@ def fold_by_slide(table: PixelTable, slides: Sequence[str | None], *, seed: int)
         seed: Seed of the assignment.
 
     Returns:
-        The folds; None if holding out a fold would cost too much: with fewer than ``LEAST_SLIDES`` slides, or if a
+        The folds; None if holding out a fold would cost too much: with fewer than ``MIN_SLIDES`` slides, or if a
         class occurs in one fold only, so that some members would never see it.
     """
     crops = np.unique(table.crops.numpy())
     names = sorted({slide for crop in crops if (slide := slides[crop]) is not None})
-    if len(names) < LEAST_SLIDES:
+    if len(names) < MIN_SLIDES:
         return None
-    count = min(MOST_FOLDS, len(names))
+    count = min(MAX_FOLDS, len(names))
     order = np.random.default_rng(seed_for(seed, 0, what="folds")).permutation(len(names))
     fold_of = {names[i]: place % count for place, i in enumerate(order)}
     of_crop = torch.tensor([-1 if slide is None else fold_of.get(slide, -1) for slide in slides])

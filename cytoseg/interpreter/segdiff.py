@@ -17,7 +17,7 @@ from cytoseg.features.extract import pad_to_multiple
 TIMESTEPS, SCHEDULE, OBJECTIVE = 100, "linear", "pred_noise"
 WIDTH, MULTS = 32, (1, 2, 2)
 DENSE_BLOCKS, GROWTH = 2, 16
-_LEAST = 1e-4
+_MIN_SHARE = 1e-4
 """Probability given to a class that a draw rules out."""
 
 
@@ -132,6 +132,6 @@ def drawn_probabilities(model: SegDiff, pictures: Tensor, *, precision: str) -> 
         noise = torch.randn(shape, generator=generator_for(0, vote, what="segdiff")).to(pictures.device)
         begin = noise.expand(len(pictures), -1, -1, -1)
         maps = ddim(predictor, begin, alpha_bars=bars, objective=OBJECTIVE, steps=model.draw_steps)
-        shares = ((maps[:, :, :height, :width] + 1.0) / 2.0).clamp_min(_LEAST) * model.seen[:, None, None]
+        shares = ((maps[:, :, :height, :width] + 1.0) / 2.0).clamp_min(_MIN_SHARE) * model.seen[:, None, None]
         draws.append(shares / shares.sum(1, keepdim=True))
     return torch.stack(draws)

@@ -18,7 +18,7 @@ from cytoseg.interpreter.mlp import Ensemble, member_losses
 from cytoseg.interpreter.settings import EnsembleSettings
 from cytoseg.interpreter.train_reference import OnStep, train_by_reference
 
-LEAST_STEPS = 400
+MIN_STEPS = 400
 """Minimum number of steps for any table. In cross-validation fewer cost IoU of nuclei, and many more overfit."""
 
 
@@ -71,7 +71,7 @@ def train_ensemble(
         ensemble.rule_out(_unseen(table, classes))
         return Trained(ensemble)
     passes = math.ceil(settings.passes * len(table.classes) / settings.batch_px)
-    settings = replace(settings, steps=min(settings.steps, max(passes, LEAST_STEPS)))
+    settings = replace(settings, steps=min(settings.steps, max(passes, MIN_STEPS)))
     holds_out = settings.early_stopping or settings.calibrate
     folds = fold_by_slide(table, slides, seed=settings.seed) if holds_out else None
     trained = _fit(table, classes, folds, settings=settings, device=device, on_step=on_step)

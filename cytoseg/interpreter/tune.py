@@ -30,9 +30,9 @@ from cytoseg.interpreter.tune_state import Resume, TuneState
 
 HELD_SHARE = 5
 """One in this many slides is held out."""
-LEAST_SLIDES = 10
+MIN_SLIDES = 10
 """With fewer labelled slides early stopping holds none out."""
-LEAST_STEPS = 400
+MIN_STEPS = 400
 """Minimum number of steps for any number of crops."""
 _LATE = ("unet.ups", "unet.final_res_block", "head")
 _NOT_FINITE = (
@@ -144,7 +144,7 @@ def steps_of(labelled: LabelledPictures, settings: TuneSettings) -> int:
     """
     pixels = sum(int((label_map != IGNORE).sum()) for label_map in labelled.label_maps)
     passes = math.ceil(settings.passes * pixels / (settings.batch * settings.size_px**2))
-    return min(settings.steps, max(passes, LEAST_STEPS))
+    return min(settings.steps, max(passes, MIN_STEPS))
 
 
 def _new_state(decoder: Decoder, settings: TuneSettings, device: torch.device) -> TuneState[Decoder]:
@@ -196,14 +196,14 @@ def held_out_slides(labelled: LabelledPictures, *, seed: int) -> tuple[str, ...]
 
     Returns:
         The slides; fewer if others are the only ones with a class, which must stay in training; none with fewer than
-        ``LEAST_SLIDES``.
+        ``MIN_SLIDES``.
     """
     shown: dict[str | None, set[int]] = {}
     for slide, label_map in zip(labelled.slides, labelled.label_maps, strict=True):
         shown.setdefault(slide, set()).update(set(np.unique(label_map).tolist()) - {IGNORE})
     different = sorted(slide for slide, classes in shown.items() if classes and slide is not None)
     order = torch.randperm(len(different), generator=generator_for(seed, 0, what="held-out slides")).tolist()
-    most = len(different) // HELD_SHARE if len(different) >= LEAST_SLIDES else 0
+    most = len(different) // HELD_SHARE if len(different) >= MIN_SLIDES else 0
     held: set[str] = set()
     for slide in (different[i] for i in order):
         trained_on = set().union(*(shown[other] for other in shown if other not in {*held, slide}))

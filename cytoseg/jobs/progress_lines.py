@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 _LINE = re.compile(r"(.+?) ([0-9]+) of ([0-9]+), (\S.*?) so far(?:, about (.+?) to go)?(?:, (.*))?")
 _ERROR = "cytoseg: "
-_MOST = 400
+_MAX_CHARACTERS = 400
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,13 @@ def read_line(line: str) -> Progress | None:
     if found is None:
         return None
     what, done, total, _, left, note = found.groups()
-    return Progress(what[:_MOST], int(done[:15]), int(total[:15]), (left or "")[:_MOST], (note or "")[:_MOST])
+    return Progress(
+        what[:_MAX_CHARACTERS],
+        int(done[:15]),
+        int(total[:15]),
+        (left or "")[:_MAX_CHARACTERS],
+        (note or "")[:_MAX_CHARACTERS],
+    )
 
 
 def last_word(before: str, line: str) -> str:
@@ -43,7 +49,7 @@ def last_word(before: str, line: str) -> str:
         before: The line tracked so far.
         line: The next line.
     """
-    text = "".join(c if c.isprintable() else " " for c in line).strip()[:_MOST]
+    text = "".join(c if c.isprintable() else " " for c in line).strip()[:_MAX_CHARACTERS]
     if not text or (before.startswith(_ERROR) and not text.startswith(_ERROR)):
         return before
     return text

@@ -17,7 +17,7 @@ from cytoseg.process_table import command_line
 RUNNER = "cytoseg.jobs.runner"
 _SECRETS = "CYTOSEG_REVIEW_"
 """Environment variables with this prefix are for the app only; see workflows/review_links.py."""
-_MOST_LOG = 200_000
+_MAX_LOG = 200_000
 
 
 def start_job(
@@ -71,8 +71,8 @@ def log_tail(place: JobPlace, number: int, *, characters: int = 20_000) -> str:
     """Return the end of a job's log; empty if there is no output."""
     try:
         with log_path(place, number).open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - min(4 * characters, _MOST_LOG)))
-            return file.read(_MOST_LOG).decode("utf-8", "replace")[-characters:]
+            file.seek(max(0, file.seek(0, os.SEEK_END) - min(4 * characters, _MAX_LOG)))
+            return file.read(_MAX_LOG).decode("utf-8", "replace")[-characters:]
     except OSError:
         return ""
 

@@ -28,7 +28,7 @@ from cytoseg.labels.index import is_file_name
 from cytoseg.labels.map_shapes import LABELME_VERSION, labelme_shape, traced
 from cytoseg.labels.original_annotation import origin_entry
 from cytoseg.labels.reviewer_names import clean_name, file_part, same_person
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 from cytoseg.writing import write_atomically
 
 KEY = "correction"
@@ -215,9 +215,9 @@ def correction_of(content: object, name: str) -> Correction | None:
     entries = entry if isinstance(entry, Mapping) else {}
     values = {field.name: str(entries.get(field.name) or "") for field in fields(Correction)}
     if not all(values.values()) or not is_file_name(values["crop"]):
-        raise LabelError(f"{name}: 'correction' is {shown(entry)}, which does not say who corrected what. {MEND}")
+        raise LabelError(f"{name}: 'correction' is {short_repr(entry)}, which does not say who corrected what. {MEND}")
     if not _is_time(values["time"]):
-        raise LabelError(f"{name}: the time of the correction is {shown(values['time'])}, not one in UTC. {MEND}")
+        raise LabelError(f"{name}: the time of the correction is {short_repr(values['time'])}, not one in UTC. {MEND}")
     return Correction(**values)
 
 

@@ -16,9 +16,9 @@ from cytoseg.formats.qupath import NOT_SCORED
 from cytoseg.labels.corrections import Correction
 from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.patterns import composed
-from cytoseg.quoting import listed, one_line
+from cytoseg.quoting import join_first, one_line
 
-_MOST_NAMES = 6  # listed one by one, so that the message keeps its end
+_MAX_NAMES = 6  # listed one by one, so that the message keeps its end
 
 _VALUE = r"0|-?[1-9][0-9]{0,9}"
 
@@ -179,12 +179,12 @@ def values_named(rules: ImportRules, classes: ClassList) -> tuple[int, ...]:
 def unknown_message(state: ImportState) -> str:
     """List all unknown class names with counts in one message that says what to do."""
     names = state.classes.names
-    found = listed(
+    found = join_first(
         (
             f"'{n}' ({c} {'shape' if c == 1 else 'shapes'}, first {state.first[n]})"
             for n, c in state.unknown.most_common()
         ),
-        most=_MOST_NAMES,
+        max_parts=_MAX_NAMES,
         between=", ",
     )
     close = {name: get_close_matches(name, names, n=1, cutoff=0.7) for name in state.unknown}

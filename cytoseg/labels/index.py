@@ -12,7 +12,7 @@ from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 from cytoseg.records import FolderOfFile, RecordFile
 from cytoseg.slides.made_mark import MadeMark, png_text
 from cytoseg.writing import put_back
@@ -59,9 +59,9 @@ class LabelledCrop:
             ValueError: If its id, which becomes a file name, would lead out of the folder; or it has no pixels.
         """
         if not is_file_name(self.crop):
-            raise ValueError(f"crop id {shown(self.crop)} is not a file name")
+            raise ValueError(f"crop id {short_repr(self.crop)} is not a file name")
         if min(self.width, self.height) < 1:
-            raise ValueError(f"crop {shown(self.crop)} has no pixels")
+            raise ValueError(f"crop {short_repr(self.crop)} has no pixels")
 
     def picture(self) -> NDArray[np.uint8]:
         """Read the crop.
@@ -130,7 +130,7 @@ class _Content:
         """
         for names in (self.classes, tuple(crop.crop for crop in self.crops)):
             if len(set(names)) < len(names):
-                raise ValueError(f"it lists {shown(next(n for n in names if names.count(n) > 1))} twice")
+                raise ValueError(f"it lists {short_repr(next(n for n in names if names.count(n) > 1))} twice")
 
 
 _FILE = RecordFile(

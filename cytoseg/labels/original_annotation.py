@@ -10,7 +10,7 @@ from cytoseg.errors import LabelError
 from cytoseg.formats.json_files import load_json
 from cytoseg.formats.sidecar import Origin, parse_origin
 from cytoseg.geometry import Region
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 
 FOLDER = "shapes"
 AGAIN = "Run `cytoseg label-import` again."
@@ -79,7 +79,7 @@ def _parsed(content: Any, name: str) -> OriginalAnnotation:
     origin, labelme, features, area = (content[key] for key in ("origin", "labelme", "features", "area"))
     frame = content["frame"]
     if frame is not None and not (type(frame) is int and 0 <= frame < len(features or ())):
-        raise ValueError(f"frame {shown(frame)} is not one of the features")
+        raise ValueError(f"frame {short_repr(frame)} is not one of the features")
     return OriginalAnnotation(
         None if origin is None else parse_origin(origin, name=name),
         None if labelme is None else dict(labelme.items()),

@@ -22,7 +22,7 @@ from cytoseg.labels.map_shapes import LABELME_VERSION, labelme_shape, traced
 
 TOLERANCE_PX = 0.75
 """How far a corner may move: removes pixel staircases and changes 6 % of the pixels of a 9 px nucleus."""
-LEAST_PX = 16
+MIN_PX = 16
 """Smaller parts are dropped, so that specks need not be deleted one by one."""
 SEAL = "cytoseg_proposal"
 """Key of the hash; labelme keeps it on saving."""
@@ -61,7 +61,7 @@ def proposal(class_map: NDArray[np.uint8], classes: ClassList, *, picture: str) 
         The content; larger shapes first, so that a nucleus is drawn over its cell.
     """
     size = Size(class_map.shape[1], class_map.shape[0])
-    shapes = [shape for shape in traced(class_map, classes) if _area(shape) >= LEAST_PX]
+    shapes = [shape for shape in traced(class_map, classes) if _area(shape) >= MIN_PX]
     simple = [_simplified(shape) for shape in sorted(shapes, key=_area, reverse=True)]
     return {
         "version": LABELME_VERSION,
@@ -85,7 +85,7 @@ def _ring_area(ring: Points) -> float:
 
 def _simplified(shape: Shape) -> Shape:
     """Drop unimportant corners and tiny holes."""
-    holes = tuple(_ring(hole) for hole in shape.holes if _ring_area(hole) >= LEAST_PX)
+    holes = tuple(_ring(hole) for hole in shape.holes if _ring_area(hole) >= MIN_PX)
     return Shape(shape.label, "polygon", _ring(shape.points), holes=holes)
 
 

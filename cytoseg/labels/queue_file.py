@@ -13,7 +13,7 @@ from typing import Annotated
 from cytoseg.errors import LabelError
 from cytoseg.labels.index import is_file_name
 from cytoseg.locks import locked
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 from cytoseg.records import RecordFile, RegionAsList, file_key
 from cytoseg.writing import write_atomically
 
@@ -53,9 +53,9 @@ class QueueItem:
             ValueError: If it is none of them, or a begun region has no usable crop.
         """
         if self.state not in (QUEUED, BEGUN, SKIPPED):
-            raise ValueError(f"state {shown(self.state)}, not {QUEUED} or {SKIPPED}")
+            raise ValueError(f"state {short_repr(self.state)}, not {QUEUED} or {SKIPPED}")
         if self.state == BEGUN and not is_file_name(self.crop):
-            raise ValueError(f"crop {shown(self.crop)}, not a file's name")
+            raise ValueError(f"crop {short_repr(self.crop)}, not a file's name")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from skimage.segmentation import slic
 SIDE_PX = 8
 """Side of an average superpixel; a small nucleus holds several."""
 _COMPACTNESS = 8.0
-_MOST = 65_535
+_MAX_SUPERPIXELS = 65_535
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ def superpixels(picture: NDArray[np.uint8]) -> Superpixels:
         picture: (H, W, 3) uint8 RGB.
     """
     lab = rgb2lab(picture)
-    wanted = min(_MOST, max(1, picture.shape[0] * picture.shape[1] // SIDE_PX**2))
+    wanted = min(_MAX_SUPERPIXELS, max(1, picture.shape[0] * picture.shape[1] // SIDE_PX**2))
     found = slic(picture, wanted, compactness=_COMPACTNESS, max_num_iter=5, start_label=0)
     _, ids = np.unique(found, return_inverse=True)
     flat = ids.ravel()

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from cytoseg.labels.outlines import Polygon
 
-LEAST_IOU = 0.98
+MIN_IOU = 0.98
 """The area between an outline and its simplification is at most 1 minus this, as a fraction of the object."""
 
 REACH_PX = 1.5
 """No part of an outline is further from the line that replaces it, so that thin tails stay."""
 
-_LEAST_CORNERS = 4
+_MIN_CORNERS = 4
 _SHARE = 4
 """At most one corner in this many is dropped before all others are measured again."""
 
@@ -27,7 +27,7 @@ Points = NDArray[np.float64]
 def simplified(polygons: Sequence[Polygon]) -> list[list[Points]]:
     """Return the outlines of one object with fewer corners, or unchanged if that is not possible.
 
-    Corners are dropped, those that change the area least first, until more would exceed ``LEAST_IOU`` or ``REACH_PX``.
+    Corners are dropped, those that change the area least first, until more would exceed ``MIN_IOU`` or ``REACH_PX``.
     The result is used if no two of its segments meet.
 
     Args:
@@ -43,7 +43,7 @@ def simplified(polygons: Sequence[Polygon]) -> list[list[Points]]:
     exact = exactly(polygons)
     areas = [[_area(ring) for ring in polygon] for polygon in exact]
     # Each ring may use its share of the area; a small hole cannot vanish.
-    share = (1 - LEAST_IOU) * sum(map(sum, areas)) / sum(abs(area) for polygon in areas for area in polygon)
+    share = (1 - MIN_IOU) * sum(map(sum, areas)) / sum(abs(area) for polygon in areas for area in polygon)
     touching = _touching(exact)
     rings = [
         [_reduced(ring, share * abs(area), touching) for ring, area in zip(*pair, strict=True)]
@@ -63,21 +63,21 @@ def _touching(polygons: Sequence[Sequence[Points]]) -> set[tuple[float, float]]:
     return {corner for corner, rings in count.items() if rings > 1}
 
 
-def _reduced(ring: Points, most: float, touching: Container[tuple[float, float]]) -> Points:
-    """Drop corners of a ring while the area between it and the rest is at most ``most`` pixels.
+def _reduced(ring: Points, max_area_px: float, touching: Container[tuple[float, float]]) -> Points:
+    """Drop corners of a ring while the area between it and the rest is at most ``max_area_px`` pixels.
 
     Corners that it shares with other rings go first, so that rings which touch come apart.
     """
     at = np.arange(len(ring))
     apart = np.array([corner for corner in at if tuple(ring[corner].tolist()) not in touching], np.intp)
-    if len(apart) >= _LEAST_CORNERS and _between(ring, apart).sum() <= most:
+    if len(apart) >= _MIN_CORNERS and _between(ring, apart).sum() <= max_area_px:
         at = apart
     area = _between(ring, at)
-    while len(at) > _LEAST_CORNERS and most >= 0.5:  # dropping a corner between edges of one pixel costs 0.5
-        drop = _cheapest(_without(ring, at) - area - np.roll(area, 1), most - float(area.sum()))
+    while len(at) > _MIN_CORNERS and max_area_px >= 0.5:  # dropping a corner between edges of one pixel costs 0.5
+        drop = _cheapest(_without(ring, at) - area - np.roll(area, 1), max_area_px - float(area.sum()))
         if not drop:
             break
-        at = np.delete(at, drop[: len(at) - _LEAST_CORNERS])
+        at = np.delete(at, drop[: len(at) - _MIN_CORNERS])
         area = _between(ring, at)
     return ring[at]
 

@@ -19,7 +19,7 @@ from cytoseg.slides.open import read_at
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiling import TileGrid
 
-MOST_PX = 1600
+MAX_PX = 1600
 """Longest side of the preview in pixels."""
 
 _GAP_PX, _LINE_PX = 12, 24
@@ -77,13 +77,13 @@ def draw_preview(
     if (ids == IGNORE).any():
         entries.append(("not predicted (hatched)", HATCH))
     sheet = _sheet(panels, entries, layout)
-    sheet.thumbnail((MOST_PX, MOST_PX))  # only an unusually long legend makes it larger
+    sheet.thumbnail((MAX_PX, MAX_PX))  # only an unusually long legend makes it larger
     return sheet
 
 
 def _layout(size: Size) -> _Layout:
     """Choose the arrangement of the three panels that shows the slide larger."""
-    outer, inner = MOST_PX - 2 * _GAP_PX, _LINE_PX * _LEGEND_LINES + _GAP_PX
+    outer, inner = MAX_PX - 2 * _GAP_PX, _LINE_PX * _LEGEND_LINES + _GAP_PX
     row = Size((outer - 2 * _GAP_PX) // 3, outer - inner - _LINE_PX)
     column = Size(outer, (outer - inner) // 3 - _LINE_PX - _GAP_PX)
     scales = [min(room.width / size.width, room.height / size.height) for room in (row, column)]

@@ -13,7 +13,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from cytoseg.errors import FileContentError, RecipeError
 from cytoseg.locks import locked
-from cytoseg.quoting import listed, shown
+from cytoseg.quoting import join_first, short_repr
 from cytoseg.recipe.base_model import with_architecture
 from cytoseg.recipe.keys import meant
 from cytoseg.recipe.schema import Recipe
@@ -168,22 +168,22 @@ def _validated(values: Any, path: Path) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except pydantic.ValidationError as error:
-        raise RecipeError(f"{path}: " + listed(map(_sentence, error.errors()), most=MAX_PROBLEMS)) from error
+        raise RecipeError(f"{path}: " + join_first(map(_sentence, error.errors()), max_parts=MAX_PROBLEMS)) from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise RecipeError(f"override {shown(override)}: write section.key=value, such as training.crops=20000.")
+        raise RecipeError(f"override {short_repr(override)}: write section.key=value, such as training.crops=20000.")
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise RecipeError(f"override {shown(override)}: {section} is a single value, not a section.")
+            raise RecipeError(f"override {short_repr(override)}: {section} is a single value, not a section.")
     try:
         values[last] = parse_yaml(text, name="value")
     except FileContentError as error:
-        raise RecipeError(f"override {shown(override)}: the value is {error.why}.") from error
+        raise RecipeError(f"override {short_repr(override)}: the value is {error.why}.") from error
 
 
 def _sentence(error: Any) -> str:
@@ -196,7 +196,7 @@ def _sentence(error: Any) -> str:
         text = "Input should be a valid dictionary"
     if error["type"] == "tuple_type":  # YAML has lists
         text = "Input should be a list, such as [a, b]"
-    return f"{where}: {text}, found {shown(error['input'])}" if where else text
+    return f"{where}: {text}, found {short_repr(error['input'])}" if where else text
 
 
 def dump_recipe(recipe: Recipe) -> str:

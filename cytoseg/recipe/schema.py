@@ -26,7 +26,7 @@ from cytoseg.interpreter.settings import (
 from cytoseg.labels.settings import LabelsSection
 from cytoseg.objects.settings import ObjectSettings, ObjectsSection
 from cytoseg.predict.settings import PredictSection
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 from cytoseg.review.settings import ReviewSection
 from cytoseg.slides.settings import CropsSection, SlidesSection
 
@@ -123,7 +123,9 @@ class Recipe(BaseModel):
     def the_device_is_one_that_torch_names(self) -> "Recipe":
         """Refuse a device that is neither auto, cpu, cuda nor one of several GPUs."""
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.training.device):
-            raise ValueError(f"training.device: write auto, cpu, cuda or cuda:0, found {shown(self.training.device)}")
+            raise ValueError(
+                f"training.device: write auto, cpu, cuda or cuda:0, found {short_repr(self.training.device)}"
+            )
         return self
 
     @model_validator(mode="after")

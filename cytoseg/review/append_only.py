@@ -29,7 +29,7 @@ from sqlalchemy.types import TypeEngine
 
 from cytoseg.errors import LabelError
 from cytoseg.labels.corrections import now
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 from cytoseg.review.database import RESTORE, address_of, connected, is_file, is_there, name_of, take_turn
 
 _LOCK = 20260301
@@ -145,7 +145,7 @@ def _checked(row: Mapping[Any, Any], table: Table, log: URL) -> dict[str, Any]:
         if not isinstance(row[column.name], column.type.python_type):
             found = type(row[column.name]).__name__
             raise LabelError(
-                f"{name_of(log)} is damaged ({column.name} of row {shown(row['id'])} is {found}). {RESTORE}"
+                f"{name_of(log)} is damaged ({column.name} of row {short_repr(row['id'])} is {found}). {RESTORE}"
             )
     return {str(name): value for name, value in row.items()}
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cytoseg.slides.optical_density import optical_density
 
-_LEAST_SPREAD = 0.02
+_MIN_SPREAD = 0.02
 """The optical density of bare glass varies by less than this: noise, dust, uneven light."""
 _DENSEST_GLASS = 0.25
 """Largest mean optical density of glass in a dark exposure; a thick, even clump is denser."""
@@ -36,4 +36,4 @@ def near_empty(means: Sequence[float], spreads: Sequence[float]) -> bool:
         means: Mean optical density per channel.
         spreads: Standard deviation per channel.
     """
-    return max(spreads) < _LEAST_SPREAD and float(np.mean(means)) < _DENSEST_GLASS
+    return max(spreads) < _MIN_SPREAD and float(np.mean(means)) < _DENSEST_GLASS

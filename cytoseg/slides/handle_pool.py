@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from cytoseg.errors import SlideError
 
-MOST = 8
+MAX_IDLE = 8
 
 
 class Closable(Protocol):
@@ -35,11 +35,11 @@ class HandlePool(Generic[Opened]):
 
     Args:
         opener: Opens a file.
-        most: How many idle files stay open.
+        max_idle: How many idle files stay open.
     """
 
-    def __init__(self, opener: Callable[[Path], Opened], *, most: int = MOST) -> None:
-        self._opener, self._most = opener, most
+    def __init__(self, opener: Callable[[Path], Opened], *, max_idle: int = MAX_IDLE) -> None:
+        self._opener, self._max_idle = opener, max_idle
         self._lock = threading.Lock()
         self._held: dict[Path, _Held[Opened]] = {}  # least recently lent first
         self._stale: list[_Held[Opened]] = []
@@ -90,7 +90,7 @@ class HandlePool(Generic[Opened]):
     def _close_unused(self) -> None:
         with self._lock:
             unused = [path for path, held in self._held.items() if not held.users]
-            for path in unused[: max(0, len(self._held) - self._most)]:
+            for path in unused[: max(0, len(self._held) - self._max_idle)]:
                 self._stale.append(self._held.pop(path))
             closing = [held for held in self._stale if not held.users]
             self._stale = [held for held in self._stale if held.users]

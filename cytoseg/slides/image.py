@@ -40,7 +40,7 @@ _PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"BM": BmpImagePlugin.BmpImageFile,
     b"RIFF": WebPImagePlugin.WebPImageFile,
 }
-_MOST = "CYTOSEG_MAX_PICTURE_PX"
+_LIMIT = "CYTOSEG_MAX_PICTURE_PX"
 _START = 32  # bytes that identify the format
 _PNG_DEPTH = 24  # offset of a PNG's bit depth
 
@@ -191,10 +191,10 @@ def _open_picture(source: Path | bytes, name: str) -> ImageFile.ImageFile:
 
 def _refuse_size(size: Size, name: str) -> None:
     pixels = size.width * size.height
-    if pixels > limit(_MOST):
+    if pixels > limit(_LIMIT):
         raise SlideError(
             f"{name}: {size.width} x {size.height} is {pixels / 1e6:.0f} million pixels, more than the "
-            f"{limit(_MOST) / 1e6:.0f} million that are read whole. {_CONVERT}; or set {_MOST} to more"
+            f"{limit(_LIMIT) / 1e6:.0f} million that are read whole. {_CONVERT}; or set {_LIMIT} to more"
         )
 
 

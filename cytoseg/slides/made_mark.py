@@ -14,7 +14,7 @@ from cytoseg.slides.parser_errors import DAMAGE
 _SAYS = "by a diffusion model, not a patient's"
 _NOTE, _SLIDE, _OF = "Comment", "Edited slide", "Edited image"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_MOST_PX = 2048**2
+_MAX_PX = 2048**2
 """Of larger images, text behind the pixels is not searched: it is found only by decoding them."""
 
 
@@ -69,7 +69,7 @@ def read_mark(source: Path | bytes) -> MadeMark | None:
             file.seek(0)
             with PngImageFile(file) as image:
                 mark = _mark_of(image.info)
-                if mark is None and image.width * image.height <= _MOST_PX:
+                if mark is None and image.width * image.height <= _MAX_PX:
                     mark = _mark_of(image.text)  # also what is behind the pixels
                 return mark
     except (*DAMAGE, DecompressionBombError):

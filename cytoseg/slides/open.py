@@ -11,7 +11,7 @@ from PIL import Image
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Region, Size, best_level
 from cytoseg.patterns import NOT_UNICODE, excluded, globbed, is_unicode, on_disk
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 from cytoseg.slides.image import TIFF_STARTS, ImageSlide
 from cytoseg.slides.needs_openslide import has_odd_chroma, is_vendors
 from cytoseg.slides.ngff import ZARR_SUFFIX, is_slide_folder
@@ -141,7 +141,7 @@ def _left_out(hits: Iterable[Path], glob: str) -> set[Path]:
 
 def _no_glob(glob: str) -> SlideError:
     return SlideError(
-        f"slides: {shown(glob)} is not a glob within a folder. Write it without the folder, such as *.svs."
+        f"slides: {short_repr(glob)} is not a glob within a folder. Write it without the folder, such as *.svs."
     )
 
 

@@ -12,7 +12,7 @@ from cytoseg.slides.settings import BackgroundSection
 from cytoseg.slides.slide import Slide
 
 _DARKEST_GROUND = 150.0  # bare glass is brighter in every channel, even in dark exposures
-_MOST_COLOURED_GROUND = 0.8  # ratio of lowest to highest channel: glass may be tinted but not stained
+_MIN_GROUND_RATIO = 0.8  # ratio of lowest to highest channel: glass may be tinted but not stained
 _DENSE = 0.2  # clip optical density, otherwise Otsu separates nuclei and pale cells fall on the side of the glass
 MASK_PX = 1024
 """Default longer side of the mask."""
@@ -96,7 +96,7 @@ def _otsu(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _ground(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Estimate the (3,) colour of bare glass from the brightest pixels, unless they are too dark or coloured."""
     bright = np.percentile(pixels.reshape(-1, 3), 98, axis=0)
-    return np.maximum(bright, max(_DARKEST_GROUND, _MOST_COLOURED_GROUND * bright.max())).astype(np.float32)
+    return np.maximum(bright, max(_DARKEST_GROUND, _MIN_GROUND_RATIO * bright.max())).astype(np.float32)
 
 
 def _touched(start: int, length: int, downsample: float, cells: int) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from cytoseg.csv_table import Numeral, write_csv
 from cytoseg.errors import LabelError
-from cytoseg.evaluation.learning_curve import LEAST_COUNTS, MORE, TABLE, TESTED, Curve, as_curve, worth
+from cytoseg.evaluation.learning_curve import MIN_COUNTS, MORE, TABLE, TESTED, Curve, as_curve, worth
 from cytoseg.metrics.segmentation import iou
 from cytoseg.studies.compare import ComparedMethod, Task, run_or_reuse, stored_run
 from cytoseg.writing import atomic_path, write_atomically
@@ -132,7 +132,7 @@ def _sentence(curve: Curve, k: int, name: str) -> str:
     if gain is None:
         least = math.ceil(curve.counts[-1] / 4)
         return (
-            f"{reached}; no estimate of the gain from the next {MORE}: it needs {LEAST_COUNTS} values of "
+            f"{reached}; no estimate of the gain from the next {MORE}: it needs {MIN_COUNTS} values of "
             f"--counts from {least} on in which the class can be scored."
         )
     return (

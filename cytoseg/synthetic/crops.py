@@ -20,7 +20,7 @@ from cytoseg.synthetic.generate import CLASS_NAMES, labels_path
 from cytoseg.writing import temporary_beside
 
 LABELME_VERSION = "5.5.0"
-LEAST_TISSUE = 0.2
+MIN_TISSUE = 0.2
 """Minimum fraction of a crop covered by cells."""
 
 
@@ -93,7 +93,7 @@ def _choose(truth: Slide, *, n: int, side_px: int, seed: int) -> list[Region]:
             continue
         region = Region(x, y, side_px, side_px)
         ids = _ids(truth, region)
-        if (ids > 0).mean() >= LEAST_TISSUE and (ids == CLASS_NAMES.index("nucleus")).any():
+        if (ids > 0).mean() >= MIN_TISSUE and (ids == CLASS_NAMES.index("nucleus")).any():
             chosen.append(region)
     return chosen
 

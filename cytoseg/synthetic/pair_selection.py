@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 EMPTY_SHARE = 0.01
 """Images with less tissue than this are compared with each other only: bare glass is always certain."""
-STRATA, LEAST_IN_STRATUM = 4, 20
+STRATA, MIN_IN_STRATUM = 4, 20
 _TOP_SHARE = 0.1
 
 
@@ -63,7 +63,7 @@ def _strata(pairs: Iterable[MadePair]) -> list[list[MadePair]]:
     by_tissue = sorted(pairs, key=lambda pair: (pair.tissue, pair.number))
     empty = [pair for pair in by_tissue if pair.tissue < EMPTY_SHARE]
     others = by_tissue[len(empty) :]
-    count = min(STRATA, max(1, len(others) // LEAST_IN_STRATUM))
+    count = min(STRATA, max(1, len(others) // MIN_IN_STRATUM))
     bounds = np.linspace(0, len(others), count + 1).round().astype(int)
     groups = [others[first:last] for first, last in itertools.pairwise(bounds)]
     return [group for group in (empty, *groups) if group]

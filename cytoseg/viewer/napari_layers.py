@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.maps.metadata import CLASSES, COLOURS
 from cytoseg.maps.raster import Raster
-from cytoseg.quoting import shown
+from cytoseg.quoting import short_repr
 from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.pixel_size import number_in, plausible_mpp
 from cytoseg.slides.tiff_check import open_pages
@@ -152,5 +152,5 @@ def _metadata(file: Path) -> tuple[dict[str, dict[int, str]], float | None]:
 def _rgba(text: str, file: Path) -> tuple[float, ...]:
     """Convert ``#rrggbb`` to fractions, opaque."""
     if not re.fullmatch("#[0-9a-fA-F]{6}", text):
-        raise SlideError(f"{file.name}: {shown(text)} is not a colour. Predict the slide again.")
+        raise SlideError(f"{file.name}: {short_repr(text)} is not a colour. Predict the slide again.")
     return (*(int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)), 1.0)

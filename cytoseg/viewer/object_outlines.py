@@ -18,13 +18,13 @@ from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
 from cytoseg.json_text import parse_json
 
-MOST = 3000
+MAX_OBJECTS = 3000
 """Most objects returned at once: the largest of those in view."""
-LEAST_PX = 6.0
+MIN_PX = 6.0
 """An object whose reach is fewer screen pixels is returned as a dot; a disc then has a radius of 2."""
-_MOST_BYTES = 8_000_000  # of one object
+_MAX_BYTES = 8_000_000  # of one object
 _PIECE = 2**24
-_MOST_UNPACKED = 50  # times the bytes of the zip file; outlines take five to seven times
+_MAX_UNPACKED = 50  # times the bytes of the zip file; outlines take five to seven times
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def outlines_in(path: Path, places: Places, region: Region, *, pixel: float) -> 
 
     Returns:
         ``objects``: id, class and rings, flat lists of x and y, of each object; ``dots``: id, class, x and y of objects
-        too small for an outline; ``total``: number of objects in view, of which at most `MOST` are returned.
+        too small for an outline; ``total``: number of objects in view, of which at most `MAX_OBJECTS` are returned.
 
     Raises:
         SlideError: If the file is damaged or belongs to another table.
@@ -68,9 +68,9 @@ def outlines_in(path: Path, places: Places, region: Region, *, pixel: float) -> 
         raise _not_of_this_table(path)
     seen = np.flatnonzero(_in_view(places, region))
     total = len(seen)
-    if total > MOST:
-        seen = np.sort(seen[np.argsort(-places.reach[seen], kind="stable")[:MOST]])
-    small = places.reach[seen] < LEAST_PX * pixel
+    if total > MAX_OBJECTS:
+        seen = np.sort(seen[np.argsort(-places.reach[seen], kind="stable")[:MAX_OBJECTS]])
+    small = places.reach[seen] < MIN_PX * pixel
     dots = [_dot(places, int(row)) for row in seen[small]]
     return {"objects": _objects(path, ends, places, seen[~small], pixel), "dots": dots, "total": total}
 
@@ -95,8 +95,8 @@ def _objects(
     with _plain(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for row in rows.tolist():
             start, end = int(ends[row]) + 1, int(ends[row + 1])
-            if end - start > _MOST_BYTES:
-                raise SlideError(f"{path.name}: object {places.ids[row]} is larger than {_MOST_BYTES} bytes.")
+            if end - start > _MAX_BYTES:
+                raise SlideError(f"{path.name}: object {places.ids[row]} is larger than {_MAX_BYTES} bytes.")
             rings = _rings(path, content[start:end].rstrip(b","), number=int(places.ids[row]))
             thinned = [ring for ring in (_thinned(ring, pixel) for ring in rings) if len(ring) > 2]
             flat = [ring.round(2).ravel().tolist() for ring in thinned]
@@ -164,7 +164,7 @@ def _unpacked(path: Path, written_ns: int) -> IO[bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             (member,) = archive.infolist()
-            if member.file_size > _MOST_UNPACKED * path.stat().st_size:
+            if member.file_size > _MAX_UNPACKED * path.stat().st_size:
                 raise ValueError("it would take too much space")
             with archive.open(member) as stream:
                 shutil.copyfileobj(stream, file, _PIECE)

@@ -46,7 +46,7 @@ from cytoseg.writing import atomic_path
 RANDOM = "to_label"
 FOLDERS = (RANDOM, FOLDER)
 """Folders of a run with crops to annotate: random or chosen ones, and the queue."""
-LEAST_PX, MOST_PX = 32, 1024
+MIN_PX, MAX_PX = 32, 1024
 """Shortest and longest side of a chosen crop: larger ones are slow to paint and to refit on."""
 _QUICK_S = 3.0
 """After a slower view no further crop is rated, which takes a third of a second."""
@@ -287,10 +287,10 @@ class Annotating:
 
 def _check_chosen(at: Region, path: Path) -> None:
     """Refuse a chosen region that is too small or large in the crop's pixels, or begins where another crop does."""
-    if min(at.width, at.height) < LEAST_PX or max(at.width, at.height) > MOST_PX:
+    if min(at.width, at.height) < MIN_PX or max(at.width, at.height) > MAX_PX:
         raise LabelError(
             f"{path.stem}: {at.width} x {at.height} pixels cannot be annotated. Draw a rectangle with sides of "
-            f"{LEAST_PX} to {MOST_PX} pixels."
+            f"{MIN_PX} to {MAX_PX} pixels."
         )
     if path.exists():
         raise LabelError(f"{path.stem}: another crop begins at the same pixel. Move the rectangle slightly.")

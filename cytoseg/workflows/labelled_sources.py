@@ -17,7 +17,7 @@ from cytoseg.recipe import Recipe
 from cytoseg.terminal import say
 from cytoseg.workflows.source_overlap import refuse_own_crops
 
-_LEAST_OBJECT_PX = 9
+_MIN_OBJECT_PX = 9
 """Smaller components are ignored when estimating a source's scale."""
 
 
@@ -92,7 +92,7 @@ def _median_diameter_px(label_maps: Sequence[NDArray[np.uint8]], where: str) -> 
     areas: list[int] = []
     for label_map in label_maps if rarest is not None else []:
         parts, _ = ndimage.label(label_map == rarest)
-        areas += [int(area) for area in np.bincount(parts.ravel())[1:] if area >= _LEAST_OBJECT_PX]
+        areas += [int(area) for area in np.bincount(parts.ravel())[1:] if area >= _MIN_OBJECT_PX]
     if not areas:
         raise LabelError(f"{where}: contains no object to scale by. Give mpp instead of object_px.")
     return 2.0 * math.sqrt(float(np.median(areas)) / math.pi)

@@ -20,7 +20,7 @@ from cytoseg.workflows.recipe_text import Wanted, base_model, look_at, recipe_te
 from cytoseg.writing import write_atomically
 
 THUMBNAIL_PX = 160
-MOST_FOLDERS, DEEPEST = 200, 3
+MAX_FOLDERS, DEEPEST = 200, 3
 """Most folders offered, and their depth below the app's slide folders."""
 _DENSEST = 0.95
 EXAMPLE = "example"
@@ -72,7 +72,7 @@ def slide_folders(roots: Sequence[Path]) -> list[Path]:
 
 
 def _add_folders(folder: Path, deep: int, found: list[Path]) -> None:
-    if len(found) >= MOST_FOLDERS:
+    if len(found) >= MAX_FOLDERS:
         return
     with contextlib.suppress(OSError):  # an unreadable folder offers no choice
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
@@ -83,13 +83,13 @@ def _add_folders(folder: Path, deep: int, found: list[Path]) -> None:
                 _add_folders(entry, deep - 1, found)
 
 
-def list_slides(folder: Path, roots: Sequence[Path], *, most: int) -> tuple[list[ListedSlide], int]:
+def list_slides(folder: Path, roots: Sequence[Path], *, max_slides: int) -> tuple[list[ListedSlide], int]:
     """List the first slides of a folder.
 
     Args:
         folder: Folder to search at any depth.
         roots: Slide folders that the app was started with.
-        most: Most slides to open.
+        max_slides: Slides to open at most.
 
     Returns:
         The listed slides, and the total number of slides.
@@ -99,7 +99,7 @@ def list_slides(folder: Path, roots: Sequence[Path], *, most: int) -> tuple[list
     """
     _check_inside(folder, roots)
     slides = find_slides([folder], ["**/*"])
-    return [_listed(path) for path in slides[:most]], len(slides)
+    return [_listed(path) for path in slides[:max_slides]], len(slides)
 
 
 def make_project(project: Project, base: Path, roots: Sequence[Path]) -> Path:

@@ -24,7 +24,7 @@ from cytoseg.writing import atomic_path, write_atomically
 
 DRAWS = 4
 """Number of random places to choose from: enough to skip uninformative ones, too few to always pick the same kind."""
-MOST_DRAWS = 24
+MAX_DRAWS = 24
 """Most places tried if all are near-empty or overlap others."""
 
 
@@ -81,8 +81,8 @@ def choose_place(crop: RandSlideCropd, number: int, *, seed: int, taken: Sequenc
     """
     apart: list[Place] = []
     on_others: list[Place] = []
-    for draw in range(MOST_DRAWS):
-        crop.set_random_state(seed=seed_for(seed, number * MOST_DRAWS + draw, what="label-crops"))
+    for draw in range(MAX_DRAWS):
+        crop.set_random_state(seed=seed_for(seed, number * MAX_DRAWS + draw, what="label-crops"))
         picture = crop({"image": number})["image"].numpy().transpose(1, 2, 0)
         found = density(picture)
         if near_empty(found.mean(axis=0).tolist(), found.std(axis=0).tolist()):

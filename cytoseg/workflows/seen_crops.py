@@ -18,7 +18,7 @@ from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.tissue_sources import SlideSource
 from cytoseg.workflows.recorded_command import progress
 
-MOST_SEARCHED = 20_000
+MAX_SEARCHED = 20_000
 """Training crops among which copies are searched: minutes on one core."""
 _TOGETHER = 64
 _TINY = 1e-6
@@ -52,7 +52,7 @@ class SeenCrops:
 
 
 def seen_crops(recipe: Recipe, sources: Sequence[SlideSource], folder: Path) -> SeenCrops:
-    """Describe the crops that the run's model has seen, at most ``MOST_SEARCHED``.
+    """Describe the crops that the run's model has seen, at most ``MAX_SEARCHED``.
 
     Args:
         recipe: The recipe of the training.
@@ -61,7 +61,7 @@ def seen_crops(recipe: Recipe, sources: Sequence[SlideSource], folder: Path) -> 
     """
     checkpoints = find_checkpoints(folder / "ddpm")
     seen = crops_seen_of(checkpoints[0]) if checkpoints else recipe.training.crops
-    searched = min(seen, MOST_SEARCHED)
+    searched = min(seen, MAX_SEARCHED)
     parts = []
     with progress("training crops", searched) as bar, opened(recipe, sources) as crop:
         for first in range(0, searched, _TOGETHER):

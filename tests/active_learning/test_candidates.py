@@ -86,7 +86,7 @@ def test_only_the_most_disputed_are_kept(
 ) -> None:
     source = _source(tmp_path, maps)
     everything = find_candidates(source, FRAME, classes=3)
-    monkeypatch.setattr(candidates, "MOST", 4)
+    monkeypatch.setattr(candidates, "MAX_CANDIDATES", 4)
     assert find_candidates(source, FRAME, classes=3) == everything[:4]
 
 

@@ -31,7 +31,7 @@ def test_no_more_than_the_highest_are_listed(tmp_path: Path) -> None:
     texture = np.arange(1, 101, dtype=np.float32).reshape(10, 10) * 10
     spool = spool_of(tmp_path, np.zeros((10, 10), np.uint8), texture, np.zeros_like(texture))
     found = find_regions(spool, thresholds(), side_px=1, downsample=1.0)
-    assert len(found) == regions.MOST
+    assert len(found) == regions.MAX_REGIONS
     assert [r.texture for r in found[:2]] == [2000.0, 1980.0]
 
 

@@ -41,7 +41,7 @@ Map = NDArray[np.uint8]
 KINDS = ("removed", "added", "drawn")
 GONE = 0.1
 """A removed nucleus counts as gone if the judge finds a nucleus on less than this share of its pixels."""
-LEAST_PX = 20
+MIN_PX = 20
 _ROWS = "edits.jsonl"
 _SHOWN = 4
 _FRESH, _SETS = 24, 20
@@ -97,10 +97,10 @@ def _added(truth: Map, donor: Map, nucleus: int, rng: np.random.Generator) -> tu
 
 
 def _one_nucleus(nuclei: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_] | None:
-    """Choose a whole nucleus of at least ``LEAST_PX`` that does not touch the border."""
+    """Choose a whole nucleus of at least ``MIN_PX`` that does not touch the border."""
     parts, count = ndimage.label(nuclei)
     border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
-    whole = [i for i in range(1, count + 1) if i not in border and (parts == i).sum() >= LEAST_PX]
+    whole = [i for i in range(1, count + 1) if i not in border and (parts == i).sum() >= MIN_PX]
     return parts == rng.choice(whole) if whole else None
 
 

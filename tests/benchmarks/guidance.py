@@ -26,7 +26,7 @@ from cytoseg.workflows.run_pictures import save_grid
 from cytoseg.workflows.training_crops import tissue_crops
 from tests.benchmarks.judge import train_judge
 
-STEPS, LEAST_PX = 20, 10
+STEPS, MIN_PX = 20, 10
 """Samples with fewer pixels of the class do not count as containing it."""
 
 
@@ -47,7 +47,7 @@ def main() -> None:
         f"`python -m tests.benchmarks.guidance RECIPE {' '.join(sys.argv[2:])}`: DDIM of {STEPS} steps, the same noise"
     )
     print(
-        f"for each scale. A sample holds the class if the judge (a random forest) sees {LEAST_PX} px of it or more; the"
+        f"for each scale. A sample holds the class if the judge (a random forest) sees {MIN_PX} px of it or more; the"
     )
     print("second number is the standard error. Scores against real crops: image filters.\n")
     print("| | samples | hold it | share of pixels | precision | recall | KID |\n|---|---|---|---|---|---|---|")
@@ -80,7 +80,7 @@ def _drawn(recipe: Recipe, scale: float, count: int) -> Tensor:
 def _judged(pictures: Tensor, judge: object, class_id: int) -> str:
     pixels = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     seen = np.array([(judge(picture) == class_id).sum() for picture in pixels])  # type: ignore[operator] # a method's own
-    holds, share = seen >= LEAST_PX, seen / pixels[0, :, :, 0].size
+    holds, share = seen >= MIN_PX, seen / pixels[0, :, :, 0].size
     error = (holds.mean() * (1 - holds.mean()) / len(holds)) ** 0.5
     return f"{holds.mean():.2f} (+- {error:.2f}) | {share.mean():.3f} (+- {share.std() / len(share) ** 0.5:.3f})"
 

@@ -26,7 +26,7 @@ from tests.benchmarks.machine import Table, describe, write_results
 
 TILE_PX, OVERLAP_PX = 256, 64
 MOVED_PX = (TILE_PX - OVERLAP_PX) // 2
-MOST_PX, EDGE_PX, LEVEL_PX = 1536, 32, 64
+MAX_PX, EDGE_PX, LEVEL_PX = 1536, 32, 64
 OTHER_NOISE = 5
 COLUMNS = (
     "bundle",
@@ -99,7 +99,7 @@ def main() -> None:
     for folder, path in zip(pairs[::2], pairs[1::2], strict=True):
         with open_slide(path) as slide:
             size = slide.levels[0].size
-            width, height = min(size.width, MOST_PX), min(size.height, MOST_PX)
+            width, height = min(size.width, MAX_PX), min(size.height, MAX_PX)
             picture = read_at(slide, Region(0, 0, width, height), Size(width, height))
         for row in _rows(folder.parent.parent.name, load_bundle(folder), path.name, picture):
             print(*row, sep="  ", flush=True)

@@ -28,7 +28,7 @@ from tests.browser.conftest import free_port, open_page, start_server
 from tests.browser.test_review_browser import DRAWN_MS
 
 CROP_PX, SLIDE_PX, SLIDES = 256, 384, 3
-MOST_PX, LEAST_PX = (60, 20, 8), 5
+MAX_PX, MIN_PX = (60, 20, 8), 5
 """Half the length of a mark of each class, where there is room, and the least: a stroke, a square, half a square."""
 AUTHOR = "Anna Øster"
 
@@ -104,10 +104,10 @@ def places(crop: str) -> list[tuple[int, int, int]]:
     truth = tifffile.imread(Path("smears") / f"{slide}.labels.ome.tif")
     truth = truth[int(upper) :, int(left) :][:CROP_PX, :CROP_PX]
     found = []
-    for class_id, most in enumerate(MOST_PX):
+    for class_id, most in enumerate(MAX_PX):
         room = ndimage.distance_transform_edt(np.pad(truth == class_id, 1))[1:-1, 1:-1]
         y, x = np.unravel_index(room.argmax(), room.shape)
-        found.append((int(x), int(y), int(np.clip(room.max() / 2**0.5, LEAST_PX, most))))
+        found.append((int(x), int(y), int(np.clip(room.max() / 2**0.5, MIN_PX, most))))
     return found
 
 

@@ -93,7 +93,7 @@ def test_the_search_ends_at_a_limit_and_counts_what_the_model_has_seen(
     leave_samples()
     leave_training_crops(0, 40, 90)
     Path("runs/tiny/ddpm/checkpoint-000000120").mkdir(parents=True)
-    monkeypatch.setattr(seen_crops, "MOST_SEARCHED", 64)
+    monkeypatch.setattr(seen_crops, "MAX_SEARCHED", 64)
     result = cytoseg("score-samples", "tiny.yaml", "training.crops=1000", "--draws", "1")
     assert result.exit_code == 0, result.output
     found = json.loads((FOLDER / "scores.json").read_text())

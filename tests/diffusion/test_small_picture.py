@@ -13,7 +13,7 @@ from cytoseg.diffusion.class_map import OfMap
 from cytoseg.diffusion.network_output import crop_losses
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
 from cytoseg.diffusion.settings import TrainSettings
-from cytoseg.diffusion.small_picture import MOST_NOISE, SmallPictures, exact_picture, given_picture, shrink
+from cytoseg.diffusion.small_picture import MAX_NOISE, SmallPictures, exact_picture, given_picture, shrink
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.diffusion.train import Watch, train
 from cytoseg.diffusion.train_plan import TrainPlan
@@ -36,9 +36,9 @@ def test_pixels_are_averaged() -> None:
 
 def test_the_network_gets_the_noise_level_of_a_picture() -> None:
     small, noise = torch.tensor([[[[0.5]]], [[[0.5]]]]), torch.ones(2, 1, 1, 1)
-    given = given_picture(small, 2, noise=noise, deviations=torch.tensor([0.0, MOST_NOISE]))
+    given = given_picture(small, 2, noise=noise, deviations=torch.tensor([0.0, MAX_NOISE]))
     assert given.shape == (2, 2, 2, 2)
-    torch.testing.assert_close(given[:, :, 0, 0], torch.tensor([[0.5, 0.0], [0.5 + MOST_NOISE, 0.5]]))
+    torch.testing.assert_close(given[:, :, 0, 0], torch.tensor([[0.5, 0.0], [0.5 + MAX_NOISE, 0.5]]))
     torch.testing.assert_close(exact_picture(small, 2), given[:1].expand(2, -1, -1, -1))
 
 
@@ -56,9 +56,9 @@ def test_each_crop_has_its_own_small_picture_by_its_number_alone() -> None:
     unknown = given[:, 3, 0, 0] == 1.0
     assert 25 <= int(unknown.sum()) <= 55
     assert bool((given[unknown, :3] == 0.0).all())
-    told = 2 * MOST_NOISE * given[~unknown, 3, 0, 0]
-    assert 0.0 <= float(told.min()) < 0.02 * MOST_NOISE
-    assert 0.98 * MOST_NOISE < float(told.max()) <= MOST_NOISE
+    told = 2 * MAX_NOISE * given[~unknown, 3, 0, 0]
+    assert 0.0 <= float(told.min()) < 0.02 * MAX_NOISE
+    assert 0.98 * MAX_NOISE < float(told.max()) <= MAX_NOISE
     spread = (given[~unknown, :3, ::8, ::8] - 0.5).flatten(1)  # a corner is one small pixel's own value
     assert float((spread / told[:, None]).std()) == pytest.approx(1.0, rel=0.1)
     _, again = give(torch.arange(200, 203), x0[:3])

@@ -1,6 +1,6 @@
 import pytest
 
-from cytoseg.drawing.colours import LEAST, confusable
+from cytoseg.drawing.colours import MIN_DISTANCE, confusable
 from cytoseg.recipe import load_recipe
 
 OKABE_ITO = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
@@ -23,7 +23,7 @@ def test_a_palette_for_colour_blind_people_is_distinguishable() -> None:
 def test_greys_a_step_apart_are_one_to_everybody() -> None:
     # In Oklab the lightness of a grey is the cube root of its linear value: 0.5999, 0.6032 and 0.6960.
     assert confusable([(128, 128, 128), (129, 129, 129), (157, 157, 157)]) == [(0, 1)]
-    assert 0.6032 - 0.5999 < LEAST < 0.6960 - 0.6032
+    assert 0.6032 - 0.5999 < MIN_DISTANCE < 0.6960 - 0.6032
 
 
 def test_nothing_is_confused_with_nothing() -> None:

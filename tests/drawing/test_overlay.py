@@ -58,7 +58,7 @@ def test_veils_are_clear_where_nothing_is_to_be_seen() -> None:
     veil = class_veil(ids, [(1, 2, 3), (4, 5, 6), (7, 8, 9)], clear=0)
     assert veil.tolist() == [[[0, 0, 0, 0], [4, 5, 6, 255]], [[7, 8, 9, 255], [0, 0, 0, 0]]]
     nats = np.array([[0.0, 0.1], [0.2, 0.7]], np.float32)
-    doubt = disagreement_veil(nats, most=0.4)
+    doubt = disagreement_veil(nats, max_nats=0.4)
     assert doubt[..., 3].tolist() == [[0, 126], [254, 255]]
     assert doubt[1, 1].tolist() == [*RAMP[-1], 255]
 

@@ -55,7 +55,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
 def test_a_list_that_is_none_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(tmp_path, "a", masks=("a",))
     (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text("a\n" * 10)
-    monkeypatch.setattr("cytoseg.formats.voc._MOST_BYTES", 10)
+    monkeypatch.setattr("cytoseg.formats.voc._MAX_BYTES", 10)
     problems: list[str] = []
     assert [crop for _, _, crop in find_voc(tmp_path, problems)] == ["a"]
     assert problems == [

@@ -198,7 +198,7 @@ def test_few_crops_take_fewer_steps(label_map: NDArray[np.uint8]) -> None:
 
 
 def test_a_tuning_ends_with_its_passes(label_map: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "LEAST_STEPS", 2)
+    monkeypatch.setattr(tune, "MIN_STEPS", 2)
     steps: list[int] = []
     tuned = tune_decoder(
         _decoder(),

@@ -14,7 +14,7 @@ from shapely.geometry import shape
 from cytoseg.classes import ClassList
 from cytoseg.labels.outlines import outline
 from cytoseg.objects.geojson import ObjectFile, Outlined
-from cytoseg.objects.simplify import LEAST_IOU, REACH_PX, Points, _meet, exactly, simplified
+from cytoseg.objects.simplify import MIN_IOU, REACH_PX, Points, _meet, exactly, simplified
 
 Mask = NDArray[np.bool_]
 
@@ -53,7 +53,7 @@ def test_outlines_keep_area_place_and_holes(mask: Mask) -> None:
     polygons = outline(mask)
     exact, found = exactly(polygons), simplified(polygons)
     assert [len(polygon) for polygon in found] == [len(polygon) for polygon in exact]
-    assert iou(mask) >= LEAST_IOU
+    assert iou(mask) >= MIN_IOU
     # Across a segment and beyond its end an outline may be that far away.
     assert joined(found).hausdorff_distance(joined(exact)) <= REACH_PX * 2**0.5
 
@@ -110,7 +110,7 @@ def test_any_mask_comes_out_valid_and_alike(seed: int, blur: float, side: int) -
     areas, count = ndimage.label(noise > np.median(noise), np.ones((3, 3)))
     if count:
         mask = areas == np.argmax(np.bincount(areas.ravel())[1:]) + 1
-        assert iou(mask) >= LEAST_IOU
+        assert iou(mask) >= MIN_IOU
         polygons = outline(mask)
         assert [len(p) for p in simplified(polygons)] == [len(p) for p in exactly(polygons)]
 
@@ -131,7 +131,7 @@ def test_the_file_holds_simplified_outlines_where_they_are_not_to_be_exact(tmp_p
     first, second = shape(one["geometry"]), shape(other["geometry"])
     assert second.is_valid
     assert len(second.interiors) == 1
-    assert first.intersection(second).area / first.union(second).area >= LEAST_IOU
+    assert first.intersection(second).area / first.union(second).area >= MIN_IOU
     assert first.area == mask.sum() * 4
     sizes = [[len(ring.coords) for ring in (found.exterior, *found.interiors)] for found in (first, second)]
     assert sizes == [[189, 37], [18, 26]]
@@ -155,7 +155,7 @@ def test_a_slide_of_cells_takes_a_third_of_an_outline_at_every_pixel_and_zipped_
             file.add(found)
     assert sizes["simple"] < 0.35 * sizes["steps"]
     assert path.stat().st_size < 0.1 * sizes["steps"]
-    assert min(ious) >= LEAST_IOU
+    assert min(ious) >= MIN_IOU
 
 
 def _wobbly(radius: float, rng: np.random.Generator) -> Mask:

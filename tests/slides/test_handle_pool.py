@@ -26,7 +26,7 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 def test_a_file_stays_open_until_others_are_wanted(paths: list[Path]) -> None:
-    pool = HandlePool(_File, most=2)
+    pool = HandlePool(_File, max_idle=2)
     seen = []
     for path in (paths[0], paths[1], paths[0], paths[2]):
         with pool.lend(path) as file:
@@ -38,7 +38,7 @@ def test_a_file_stays_open_until_others_are_wanted(paths: list[Path]) -> None:
 
 
 def test_a_file_in_use_is_not_closed(paths: list[Path]) -> None:
-    pool = HandlePool(_File, most=1)
+    pool = HandlePool(_File, max_idle=1)
     with pool.lend(paths[0]) as first:
         for path in paths[1:]:
             with pool.lend(path):
@@ -77,7 +77,7 @@ def test_a_file_that_takes_its_time_to_open_holds_up_no_other(paths: list[Path])
         with pool.lend(paths[0]) as file:
             seen.append(file.text)
 
-    pool, seen = HandlePool(opener, most=1), []
+    pool, seen = HandlePool(opener, max_idle=1), []
     slow = [threading.Thread(target=use) for _ in range(3)]
     for thread in slow:
         thread.start()
@@ -109,7 +109,7 @@ def test_a_file_that_could_not_be_opened_is_tried_again(paths: list[Path]) -> No
 
 
 def test_threads_take_turns_and_open_a_file_once(paths: list[Path]) -> None:
-    inside, most, opened = [], [], []
+    inside, max_idle, opened = [], [], []
 
     def opener(path: Path) -> _File:
         opened.append(path)
@@ -122,7 +122,7 @@ def test_threads_take_turns_and_open_a_file_once(paths: list[Path]) -> None:
             with pool.lend(paths[0]):
                 inside.append(1)
                 time.sleep(0.0002)  # lets another thread in, if it may
-                most.append(len(inside))
+                max_idle.append(len(inside))
                 inside.pop()
 
     threads = [threading.Thread(target=use) for _ in range(8)]
@@ -130,6 +130,6 @@ def test_threads_take_turns_and_open_a_file_once(paths: list[Path]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert max(most) == 1
-    assert len(most) == 160
+    assert max(max_idle) == 1
+    assert len(max_idle) == 160
     assert opened == [paths[0]]

@@ -27,8 +27,8 @@ Write = Callable[..., Path]
 Pixels = NDArray[Any]
 
 
-def _cache_of(most_bytes: int) -> LRUCache[Any, Pixels]:
-    return memory_cache(most_bytes, lambda pixels: int(pixels.nbytes))
+def _cache_of(max_bytes: int) -> LRUCache[Any, Pixels]:
+    return memory_cache(max_bytes, lambda pixels: int(pixels.nbytes))
 
 
 @pytest.fixture(autouse=True)

@@ -84,7 +84,7 @@ def test_from_afar_small_objects_are_dots_and_outlines_are_thin(path: Path) -> N
 
 
 def test_of_too_many_objects_the_largest_come(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_outlines, "MOST", 2)
+    monkeypatch.setattr(object_outlines, "MAX_OBJECTS", 2)
     found = outlines_in(path, PLACES, WHOLE, pixel=1.0)
     assert (_ids(found), found["total"]) == (([1, 2], []), 3)
 
@@ -113,7 +113,7 @@ def test_damage_is_said_in_a_sentence(path: Path, old: str, new: str, said: str)
 
 
 def test_an_endless_object_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_outlines, "_MOST_BYTES", 100)
+    monkeypatch.setattr(object_outlines, "_MAX_BYTES", 100)
     with pytest.raises(SlideError, match=r"object 1 is larger than 100 bytes"):
         outlines_in(path, PLACES, WHOLE, pixel=1.0)
 

@@ -41,7 +41,7 @@ def test_folders_with_slides_are_found_within_the_roots(slides: Path, tmp_path: 
 
 def test_slides_are_listed_with_size_pixel_size_and_thumbnail(slides: Path, tmp_path: Path) -> None:
     (slides / "broken.tif").write_bytes(b"II*\0 no more")
-    found, total = list_slides(slides, [tmp_path], most=5)
+    found, total = list_slides(slides, [tmp_path], max_slides=5)
     assert total == 2
     good, broken = found
     assert (good.name, good.size, good.mpp, good.problem) == ("a.ome.tif", Size(400, 200), 0.25, "")
@@ -94,7 +94,7 @@ def test_folders_elsewhere_are_refused(slides: Path, tmp_path: Path) -> None:
     (tmp_path / "own" / "link").symlink_to(slides)
     for folder in (slides, tmp_path / "own" / "link", tmp_path / "own" / ".." / "lab"):
         with pytest.raises(SlideError, match="is outside the folders"):
-            list_slides(folder, [tmp_path / "own"], most=5)
+            list_slides(folder, [tmp_path / "own"], max_slides=5)
         with pytest.raises(SlideError, match="is outside the folders"):
             make_project(Project("mylab", folder, Wanted(None, CLASSES)), tmp_path, [tmp_path / "own"])
 

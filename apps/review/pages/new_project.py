@@ -62,7 +62,7 @@ def _name(path: Path, roots: list[Path]) -> str:
 
 @st.cache_data(show_spinner="Opening slides", max_entries=8)
 def _slides(folder: Path, written_ns: int) -> tuple[list[ListedSlide], int]:
-    return list_slides(folder, state.slide_roots(), most=LISTED)
+    return list_slides(folder, state.slide_roots(), max_slides=LISTED)
 
 
 def _show(slides: list[ListedSlide], total: int) -> None:

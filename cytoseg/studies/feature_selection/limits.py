@@ -17,7 +17,7 @@ from cytoseg.studies.feature_selection.cross_validation import by_turns
 from cytoseg.studies.feature_selection.settings import Question
 from cytoseg.studies.result_cache import StoredResult, digest_of, read_result, result_file, write_result
 
-LEAST_PX = 16
+MIN_PX = 16
 """Minimum number of pixels per crop."""
 _SHARE_FOR_FEATURES = 0.4
 
@@ -113,8 +113,8 @@ def pixels_within(
     width = sum(extractor_of(_everything(question)).channels)
     needed = 2 * width * len(crops) * (2 * train_px + held_out_px)
     share = min(1.0, memory_bytes / needed)
-    if share * min(train_px, held_out_px) < LEAST_PX:
-        least = needed * LEAST_PX / min(train_px, held_out_px)
+    if share * min(train_px, held_out_px) < MIN_PX:
+        least = needed * MIN_PX / min(train_px, held_out_px)
         raise CytosegError(
             f"select-features: {memory_bytes / 1e6:.0f} MB of memory is too little for {len(crops)} crops with "
             f"{width:,} features per pixel. Give --memory {least / 1e6:.0f}M or more, or fewer --timesteps."
