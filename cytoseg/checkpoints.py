@@ -18,7 +18,7 @@ from cytoseg.interrupts import errors_as_interrupt
 from cytoseg.json_text import load_json, read_regular
 from cytoseg.limits import limit
 from cytoseg.quoting import printable, short_repr
-from cytoseg.writing import put_back, replaced
+from cytoseg.writing import replaced, restore_after_kill
 
 FORMAT = 1
 STATE = "state.json"
@@ -87,7 +87,7 @@ def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> di
         CheckpointError: If it is missing, damaged or written in a newer format.
     """
     path = folder / STATE
-    put_back(folder)
+    restore_after_kill(folder)
     try:
         state = load_json(path)
     except FileNotFoundError:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from cytoseg.errors import FileContentError
-from cytoseg.limits import limit, raise_it
+from cytoseg.limits import how_to_raise, limit
 
 Numbers = Literal["finite", "nan as null", "any"]
 
@@ -77,7 +77,7 @@ def read_regular(path: Path, *, name: str, max_bytes: int, variable: str) -> byt
     if not stat.S_ISREG(found.st_mode):
         raise damaged(name, "is not a regular file")
     if found.st_size > max_bytes:
-        raise damaged(name, f"is {found.st_size / 1e6:,.1f} MB long. {raise_it(variable)}".rstrip("."))
+        raise damaged(name, f"is {found.st_size / 1e6:,.1f} MB long. {how_to_raise(variable)}".rstrip("."))
     return path.read_bytes()
 
 
@@ -126,7 +126,7 @@ def _check_size(data: bytes, name: str) -> None:
     needed = (1 + 2 * width) * len(data)  # the bytes, the text, and one long string in it
     needed += _CONTAINER_BYTES * containers + _VALUE_BYTES * values + _TEXT_BYTES * data.count(b'"') // 2
     if needed > limit(_SIZE) * 1_000_000:
-        raise damaged(name, f"would take {needed / 1e6:,.0f} MB of memory. {raise_it(_SIZE)}".rstrip("."))
+        raise damaged(name, f"would take {needed / 1e6:,.0f} MB of memory. {how_to_raise(_SIZE)}".rstrip("."))
 
 
 def _check_depth(bare: bytes, name: str) -> None:

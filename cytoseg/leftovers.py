@@ -11,7 +11,7 @@ from pathlib import Path
 from cytoseg.errors import CytosegError
 from cytoseg.locks import is_claimed, locked
 from cytoseg.running import is_process
-from cytoseg.writing import REMOVED, clear_leftovers, is_swap, put_back
+from cytoseg.writing import REMOVED, clear_leftovers, is_swap, restore_after_kill
 
 _SETTLED_S = 0.2
 """A file younger than this may belong to a process that has not claimed it yet."""
@@ -88,7 +88,7 @@ def _sweep_folder(path: Path) -> None:
     if path.name.endswith(f".{REMOVED}"):
         shutil.rmtree(path, ignore_errors=True)
     elif path.name.endswith(".old"):
-        put_back(path.with_name(path.name[1:].removesuffix(".old")))
+        restore_after_kill(path.with_name(path.name[1:].removesuffix(".old")))
     elif (found := _FOLDER.fullmatch(path.name)) and is_swap(path):
         clear_leftovers(path.with_name(found[1]))
     elif _FILE.fullmatch(path.name) and not _may_live(path, None):

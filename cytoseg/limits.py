@@ -31,6 +31,6 @@ def limit(name: str) -> int:
     return int(text)
 
 
-def raise_it(name: str) -> str:
+def how_to_raise(name: str) -> str:
     """Return the sentence that tells the user how to raise a limit."""
     return f"If it is meant to be that large, set {name} to more than {limit(name)}."

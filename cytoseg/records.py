@@ -38,7 +38,7 @@ class RecordFile(Generic[Record]):
     Attributes:
         kind: The dataclass of its content, without ``format``.
         error: Class of the errors raised.
-        again: What to do about a damaged file, as a sentence; ``{folder}`` in it is the file's.
+        advice: What to do about a damaged file, as a sentence; ``{folder}`` in it is the file's.
         format: Format number.
         unnumbered: Whether files without a number, written by earlier versions, have this format.
         damaged: Message after the file's name; ``{why}`` names the invalid field.
@@ -49,7 +49,7 @@ class RecordFile(Generic[Record]):
 
     kind: type[Record]
     error: type[CytosegError]
-    again: str
+    advice: str
     format: int = 1
     unnumbered: bool = False
     damaged: str = "{why}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cytoseg.errors import CheckpointError
 from cytoseg.interrupts import errors_as_interrupt
-from cytoseg.limits import limit, raise_it
+from cytoseg.limits import how_to_raise, limit
 
 _SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
 _MAX_NAMES_BYTES = 1_000_000
@@ -24,12 +24,12 @@ _ZIP = b"PK\x03\x04"
 _TOO_MANY = "lists more values than are read, some 8,000 tensors. Save only the weights of the network."
 
 
-def read_torch_file(path: Path, *, again: str) -> object:
+def read_torch_file(path: Path, *, advice: str) -> object:
     """Read what a file holds; code in it is never run.
 
     Args:
         path: A file written by ``torch.save``.
-        again: What to do about one that cannot be read, as a sentence.
+        advice: What to do about one that cannot be read, as a sentence.
 
     Raises:
         CheckpointError: If it is missing, no regular file, holds anything but plain values and tensors, or takes more
@@ -37,7 +37,7 @@ def read_torch_file(path: Path, *, again: str) -> object:
     """
     try:
         if not path.is_file():
-            raise CheckpointError(f"{path}: there is no such file. {again}")
+            raise CheckpointError(f"{path}: there is no such file. {advice}")
         _check_size(path, max(path.stat().st_size, _unpacked_bytes(path)))
         with errors_as_interrupt(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of another pickle protocol, which is read or refused anyway
@@ -46,12 +46,12 @@ def read_torch_file(path: Path, *, again: str) -> object:
         raise
     except Exception as error:  # torch's reader ends in any error on a file in another format
         raise CheckpointError(
-            f"{path}: not a plain file of tensors; nothing in it was run ({type(error).__name__}). {again}"
+            f"{path}: not a plain file of tensors; nothing in it was run ({type(error).__name__}). {advice}"
         ) from error
     if isinstance(found, Mapping):
         tensors = [value for value in found.values() if isinstance(value, Tensor)]
         if any(tensor.is_meta for tensor in tensors):
-            raise CheckpointError(f"{path}: holds tensors without values. {again}")
+            raise CheckpointError(f"{path}: holds tensors without values. {advice}")
         _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
     return found
 
@@ -86,7 +86,7 @@ class _FewReads(io.BufferedReader):
 
 def _check_size(path: Path, size: int) -> None:
     if size > limit(_SIZE) * 1_000_000:
-        raise CheckpointError(f"{path}: {size / 1e6:,.0f} MB of weights. {raise_it(_SIZE)}")
+        raise CheckpointError(f"{path}: {size / 1e6:,.0f} MB of weights. {how_to_raise(_SIZE)}")
 
 
 def _unpacked_bytes(path: Path) -> int:

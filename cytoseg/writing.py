@@ -84,8 +84,8 @@ def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENC
     """Yield an empty folder that replaces ``folder`` when the block succeeds.
 
     After any error, including Ctrl-C, the old folder is unchanged and the new one is removed; after a kill the old
-    folder is restored by the next ``replaced`` or ``put_back``. Only one process at a time may replace it. A symlink is
-    followed: its target is replaced.
+    folder is restored by the next ``replaced`` or ``restore_after_kill``. Only one process at a time may replace it. A
+    symlink is followed: its target is replaced.
 
     Args:
         folder: What to replace; need not exist yet.
@@ -163,7 +163,7 @@ def _unwritten(folder: Path, problem: OSError, *, kept: str) -> str:
     return f"{folder}: cannot be written ({why}); {kept} Free some space or choose another folder."
 
 
-def put_back(folder: Path) -> None:
+def restore_after_kill(folder: Path) -> None:
     """Restore a folder that a kill between the two renames of ``replaced`` or ``resumable`` left renamed.
 
     For readers of such a folder. Does nothing if it exists or never existed.
@@ -172,11 +172,11 @@ def put_back(folder: Path) -> None:
         folder: As it was given to them.
     """
     place = _followed(folder)
-    if place.exists() or not _asides(place):
+    if place.exists() or not _old_folders(place):
         return
     # The lock holder is between the two renames: the folder is back in a moment.
     with contextlib.suppress(OSError, CytosegError), locked(place, wait_s=PATIENCE_S, error=CytosegError):
-        _put_back(place)
+        _restore(place)
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -186,7 +186,7 @@ def clear_leftovers(folder: Path) -> None:
         folder: As it was given to ``replaced`` or ``resumable``.
     """
     place = _followed(folder)
-    if not (_asides(place) or _swaps(place) or (place / _KEY).exists()):
+    if not (_old_folders(place) or _swaps(place) or (place / _KEY).exists()):
         return
     with contextlib.suppress(OSError, CytosegError), locked(place, wait_s=0, error=CytosegError):
         _clear(place)
@@ -211,7 +211,7 @@ def is_temporary(name: str, *, of: str, mark: str) -> bool:
     return re.fullmatch(rf"\.{re.escape(of)}{re.escape(mark)}[a-z0-9_]{{8}}", name) is not None
 
 
-def begun_with_another(folder: Path, key: Mapping[str, Any]) -> str | None:
+def changed_key_of_unfinished(folder: Path, key: Mapping[str, Any]) -> str | None:
     """Name the first part of a key that differs from an unfinished folder of ``resumable``, which would be emptied.
 
     Args:
@@ -258,7 +258,7 @@ def _followed(path: Path) -> Path:
 
 def _clear(place: Path) -> None:
     """Restore the folder and remove other leftovers of kills; the caller holds its lock."""
-    _put_back(place)
+    _restore(place)
     if (place / _KEY).exists():
         _finish(place)
     for leftover in _swaps(place):
@@ -271,13 +271,13 @@ def _finish(place: Path) -> None:
     (place / _KEY).unlink()
 
 
-def _put_back(place: Path) -> None:
-    asides = _asides(place)
+def _restore(place: Path) -> None:
+    asides = _old_folders(place)
     if asides and not place.exists():
         os.replace(asides[-1], place)
 
 
-def _asides(place: Path) -> list[Path]:
+def _old_folders(place: Path) -> list[Path]:
     """List old folders that an interrupted swap left renamed, oldest first."""
     found = (path for path in (_beside(place, "old"), *(swap / "old" for swap in _swaps(place))) if path.is_dir())
     return sorted(found, key=lambda path: path.stat().st_mtime_ns)

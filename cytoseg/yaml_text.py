@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from cytoseg.json_text import MAX_WHOLE, damaged, read_regular
-from cytoseg.limits import limit, raise_it
+from cytoseg.limits import how_to_raise, limit
 
 MAX_DEPTH = 32
 """Deepest nesting of lists and mappings."""
@@ -72,7 +72,7 @@ def parse_yaml(text: str, *, name: str, yaml: YAML | None = None) -> Any:
     if _HALF.search(text):  # such as bytes of another encoding on the command line
         raise damaged(name, "not YAML (a lone surrogate, which is half a character)")
     if len(text) > limit(_SIZE) * 1000:
-        raise damaged(name, f"is {len(text) / 1e6:,.1f} MB long. {raise_it(_SIZE)}".rstrip("."))
+        raise damaged(name, f"is {len(text) / 1e6:,.1f} MB long. {how_to_raise(_SIZE)}".rstrip("."))
     if "<<" in text and len(_ALIAS.findall(text)) > MAX_MERGED:
         raise damaged(name, f"not YAML (merge keys beside more than {MAX_MERGED} aliases)")
     _check_brackets(text, name)

@@ -13,11 +13,11 @@ from cytoseg.errors import PredictionError
 from cytoseg.locks import is_claimed
 from cytoseg.writing import (
     atomic_path,
-    begun_with_another,
+    changed_key_of_unfinished,
     clear_leftovers,
-    put_back,
     remove_folder,
     replaced,
+    restore_after_kill,
     resumable,
     temporary_beside,
     write_atomically,
@@ -188,12 +188,12 @@ def test_a_resumable_folder_is_empty_for_another_key(tmp_path: Path) -> None:
 )
 def test_what_differs_from_what_was_begun_is_named(tmp_path: Path, key: dict[str, Any], other: str | None) -> None:
     folder = tmp_path / "slide"
-    assert begun_with_another(folder, key) is None
+    assert changed_key_of_unfinished(folder, key) is None
     _interrupted(folder, {"bytes": 7, "predict": {"tile_px": 64, "glass": None}})
-    assert begun_with_another(folder, key) == other
+    assert changed_key_of_unfinished(folder, key) == other
     with resumable(folder, key, error=PredictionError) as part:
         assert (part / "first").exists() == (other is None)
-    assert begun_with_another(folder, {"bytes": 9}) is None  # it is finished
+    assert changed_key_of_unfinished(folder, {"bytes": 9}) is None  # it is finished
 
 
 def test_a_resumable_folder_replaces_the_old_one_after_a_kill_between_the_renames(tmp_path: Path) -> None:
@@ -236,10 +236,10 @@ def killed(tmp_path: Path) -> Path:
 
 
 def test_after_a_kill_between_the_renames_who_reads_puts_the_folder_back(killed: Path) -> None:
-    put_back(killed)
+    restore_after_kill(killed)
     assert [path.name for path in killed.iterdir()] == ["six"]
     assert not (killed.parent / ".labels.lock").exists()
-    put_back(killed.with_name("never"))
+    restore_after_kill(killed.with_name("never"))
     assert not killed.with_name("never").exists()
 
 
@@ -261,7 +261,7 @@ def test_the_latest_of_several_folders_aside_comes_back(killed: Path) -> None:
     older = killed.parent / ".labels-00000000" / "old"
     older.mkdir(parents=True)
     os.utime(older, (1, 1))
-    put_back(killed)
+    restore_after_kill(killed)
     assert [path.name for path in killed.iterdir()] == ["six"]
     assert older.exists()
 
@@ -298,7 +298,7 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
     assert [path.name for path in elsewhere.iterdir()] == ["slide"]
     assert list(elsewhere.parent.iterdir()) == [elsewhere]
     _killed_between_the_renames(elsewhere)
-    put_back(link)
+    restore_after_kill(link)
     assert [path.name for path in link.iterdir()] == ["slide"]
 
 

@@ -11,7 +11,7 @@ from cytoseg.active_learning.choose_regions import Earlier, SelectedCandidate, c
 from cytoseg.active_learning.cut_crops import crop_path, cut_region, predicted_maps
 from cytoseg.active_learning.gain import gain_sentences
 from cytoseg.active_learning.queue_picture import Shown, panels_of
-from cytoseg.active_learning.queue_slides import AGAIN, QueuePlace, predicted_slides
+from cytoseg.active_learning.queue_slides import ADVICE, QueuePlace, predicted_slides
 from cytoseg.errors import CytosegError, LabelError, PredictionError, SlideError
 from cytoseg.evaluation.learning_curve import read_curves
 from cytoseg.evaluation.results_file import read_evaluation_file
@@ -210,7 +210,7 @@ def shown(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predic
         picture = read_at(slide, candidate.region, Size(size, size))
         maps = predicted_maps(slide, candidate.region, place.run / "predictions", place.rules.cutting)
     if maps is None:
-        raise PredictionError(f"{candidate.slide}: its prediction no longer exists. {AGAIN}")
+        raise PredictionError(f"{candidate.slide}: its prediction no longer exists. {ADVICE}")
     classes, region = place.rules.cutting.classes, candidate.region
     title = f"{candidate.slide}, x {region.x}, y {region.y}"
     return Shown(title, reason(chosen, classes.names), panels_of(picture, maps.ids, maps.nats, classes))

@@ -14,14 +14,13 @@ from cytoseg.labels.settings import LabelsSection
 from cytoseg.labels.split import split_by_slide
 from cytoseg.patterns import fits
 from cytoseg.predict.summary import SUMMARY, finished_summary
-from cytoseg.quoting import join_first
-from cytoseg.quoting import shown as quoted
+from cytoseg.quoting import join_first, short_repr
 from cytoseg.slides.open import SLIDE_SUFFIXES
 from cytoseg.viewer.slide_catalogue import is_predicted
 
 FOLDER = "queue"
 """Default queue folder in the run folder, also used by the app."""
-AGAIN = "Run `cytoseg predict RECIPE SLIDE` on it again."
+ADVICE = "Run `cytoseg predict RECIPE SLIDE` on it again."
 
 
 @dataclass(frozen=True)
@@ -92,21 +91,21 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
     """
     path = folder / SUMMARY
     if not path.is_file():
-        raise PredictionError(f"its prediction is not finished ({SUMMARY} is missing). {AGAIN}")
+        raise PredictionError(f"its prediction is not finished ({SUMMARY} is missing). {ADVICE}")
     summary = finished_summary(folder)
     classes = list(summary.classes)
     if classes != list(wanted.names):
         raise PredictionError(
-            f"it was predicted with other classes ({join_first(classes, max_parts=9, between=', ')}). {AGAIN}"
+            f"it was predicted with other classes ({join_first(classes, max_parts=9, between=', ')}). {ADVICE}"
         )
     named = summary.slide_path
     if not named.lower().endswith(SLIDE_SUFFIXES):
-        raise PredictionError(f"{SUMMARY} names no slide ({quoted(named)}). {AGAIN}")
+        raise PredictionError(f"{SUMMARY} names no slide ({short_repr(named)}). {ADVICE}")
     slide = Path(named)
     if not os.path.exists(slide):  # unlike Path.exists, it treats a name that is too long as missing
         raise PredictionError(f"its file {slide.name} is missing. Restore it, or predict it at its new path.")
     if not is_predicted(slide, summary):  # the run folder may come from another person
-        raise PredictionError(f"its file {slide.name} is not the file that was predicted. {AGAIN}")
+        raise PredictionError(f"its file {slide.name} is not the file that was predicted. {ADVICE}")
     return slide
 
 

@@ -70,9 +70,9 @@ class SavedCounts:
     counts: dict[str, tuple[tuple[tuple[int, int], ...], ...]]
 
 
-AGAIN = "Name normal slides again with --normal."
-THRESHOLDS_FILE = RecordFile(Thresholds, PredictionError, AGAIN)
-COUNTS_FILE = RecordFile(SavedCounts, PredictionError, AGAIN)
+ADVICE = "Name normal slides again with --normal."
+THRESHOLDS_FILE = RecordFile(Thresholds, PredictionError, ADVICE)
+COUNTS_FILE = RecordFile(SavedCounts, PredictionError, ADVICE)
 
 
 def thresholds_of(counts: Counts) -> dict[str, tuple[float, ...]]:
@@ -121,7 +121,7 @@ def read_counts(folder: Path, *, classes: int) -> Counts:
     try:
         saved = COUNTS_FILE.read(folder / COUNTS, name=f"{folder.name}/{COUNTS}").counts
     except FileNotFoundError as error:
-        raise PredictionError(f"{folder}: {COUNTS} is missing. {AGAIN}") from error
+        raise PredictionError(f"{folder}: {COUNTS} is missing. {ADVICE}") from error
     counts = {name: np.zeros((classes, len(EDGES) - 1), np.int64) for name in RANGES}
     for name, by_class in counts.items():
         pairs = saved.get(name, ())

@@ -22,7 +22,7 @@ from cytoseg.workflows.recorded_command import one_by_one, progress, say, start_
 from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.slide_paths import expand, without_overrides
 from cytoseg.workflows.slide_tasks import slide_task
-from cytoseg.writing import begun_with_another
+from cytoseg.writing import changed_key_of_unfinished
 
 STATE = "state.json"
 """File that identifies a bundle's folder."""
@@ -142,7 +142,7 @@ def _check_folders(tasks: Sequence[SlideTask]) -> None:
 def _tell_what_begins_anew(tasks: Sequence[SlideTask]) -> None:
     """Report which change discards the finished rows of an interrupted slide."""
     for task in tasks:
-        other = begun_with_another(task.folder, task.provenance)
+        other = changed_key_of_unfinished(task.folder, task.provenance)
         if other and not is_done(task.folder, task.provenance):
             say(f"{task.path.name}: starts over because its unfinished prediction used a different {other}.")
 

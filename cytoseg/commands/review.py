@@ -15,7 +15,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.interrupts import PARENT
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.shipped import shipped_review
-from cytoseg.slides.regular_file import check_answers
+from cytoseg.slides.regular_file import check_disk_answers
 from cytoseg.workflows.recorded_command import Overrides, say
 from cytoseg.workflows.review_links import opening_lines, surroundings
 
@@ -47,7 +47,7 @@ def run(recipe: OptionalRecipe = ANY, overrides: Overrides = None, slides: Slide
     if "=" in recipe and not Path(recipe).exists():  # settings without a recipe
         recipe, given = ANY, [recipe, *given]
     loaded = load_recipe(recipe, given)
-    check_answers(loaded.run_folder(), refuse=CytosegError)
+    check_disk_answers(loaded.run_folder(), error_class=CytosegError)
     for folder in slides or ():
         if not folder.is_dir():
             raise CytosegError(

@@ -18,7 +18,7 @@ from cytoseg.json_text import parse_json
 from cytoseg.recipe import recipe_of_run
 from cytoseg.running import KILLED, RUNNING
 from cytoseg.runs import CommandRecord, Provenance
-from cytoseg.slides.regular_file import check_answers
+from cytoseg.slides.regular_file import check_disk_answers
 from cytoseg.terminal import cells, console, say, say_next
 
 SILENT_S = 600.0
@@ -33,7 +33,7 @@ def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder 
     The latest run is first. The state is the outcome of the last command, running, or silent since the last write of a
     command without a recorded end, which is slow or was killed. Damaged runs are listed below the table.
     """
-    check_answers(folder, refuse=CytosegError)
+    check_disk_answers(folder, error_class=CytosegError)
     if not folder.is_dir():
         raise CytosegError(
             f"{folder}: no such folder. Give the folder of your runs; the first command on a recipe makes it "

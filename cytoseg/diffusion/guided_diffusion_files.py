@@ -59,7 +59,7 @@ def read_guided_diffusion(path: Path) -> GuidedDiffusion:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    found = read_torch_file(path, again="Download it again, from its authors' page.")
+    found = read_torch_file(path, advice="Download it again, from its authors' page.")
     if not isinstance(found, Mapping) or not found:
         raise CheckpointError(f"{path}: holds {short_repr(type(found).__name__)} instead of named tensors. {_NO_ADM}")
     strange = [key for key, value in found.items() if not isinstance(key, str) or not _is_weight(value)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.errors import CytosegError
-from cytoseg.limits import limit, raise_it
+from cytoseg.limits import how_to_raise, limit
 
 _NOISE = 0.5
 """Correlation of neighbouring pixels below which an image is noise: grids of samples have .04 for noise, .91 for
@@ -104,7 +104,7 @@ def _open(path: Path) -> Image.Image:
             raise OSError("no file")
         with Image.open(path) as picture:
             if picture.width * picture.height > limit(_SIZE):
-                raise CytosegError(f"{where} claims {picture.width}x{picture.height} pixels. {raise_it(_SIZE)}")
+                raise CytosegError(f"{where} claims {picture.width}x{picture.height} pixels. {how_to_raise(_SIZE)}")
             picture.load()
             return picture
     except FileNotFoundError as error:

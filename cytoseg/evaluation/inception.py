@@ -108,7 +108,7 @@ def _network() -> nn.Module:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    found = read_torch_file(path, again=_WANTED)
+    found = read_torch_file(path, advice=_WANTED)
     if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise CheckpointError(f"{path}: is not a dictionary of tensors. {_WANTED}")
     return found

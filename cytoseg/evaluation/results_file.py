@@ -23,7 +23,7 @@ from cytoseg.metrics.results import (
 )
 from cytoseg.metrics.risk import COVERAGES
 from cytoseg.records import RecordFile
-from cytoseg.writing import put_back
+from cytoseg.writing import restore_after_kill
 
 FORMAT = 1
 _NAME = "evaluation.json"
@@ -177,7 +177,7 @@ def read_evaluation(run: Path) -> Evaluation | None:
         CytosegError: If the file is damaged, incomplete, of another format or may not be read.
     """
     path = run / "evaluation" / _NAME
-    put_back(path.parent)
+    restore_after_kill(path.parent)
     with readable(_NAME):
         return read_evaluation_file(path) if path.is_file() else None
 
@@ -300,4 +300,4 @@ def _colour(found: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _damaged(where: str, what: str) -> CytosegError:
-    return CytosegError(f"{_NAME}: {where} {what}. {_FILE.again}")
+    return CytosegError(f"{_NAME}: {where} {what}. {_FILE.advice}")

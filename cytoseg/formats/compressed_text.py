@@ -9,7 +9,7 @@ from typing import IO
 
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.json_text import read_regular
-from cytoseg.limits import limit, raise_it
+from cytoseg.limits import how_to_raise, limit
 from cytoseg.quoting import join_first, one_line
 
 GEOJSON = ".geojson"
@@ -144,7 +144,7 @@ def _read(file: "IO[bytes] | gzip.GzipFile", name: str) -> bytes:
     while piece := file.read(_PIECE):
         data += piece
         if len(data) > most:
-            raise LabelError(f"{name}: holds over {most / 1e6:,.0f} MB of text. {raise_it(_SIZE)}")
+            raise LabelError(f"{name}: holds over {most / 1e6:,.0f} MB of text. {how_to_raise(_SIZE)}")
     return bytes(data)
 
 

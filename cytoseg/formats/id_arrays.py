@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError
 from cytoseg.formats.picture_path import PICTURES
-from cytoseg.limits import limit, raise_it
-from cytoseg.slides.regular_file import no_file
+from cytoseg.limits import how_to_raise, limit
+from cytoseg.slides.regular_file import kind_unless_file
 
 ARRAY = ".npy"
 MAGIC = b"\x93NUMPY"
@@ -40,7 +40,7 @@ def read_id_array(path: Path, *, name: str) -> NDArray[np.integer]:
             are checked before the values are read.
     """
     try:
-        if kind := no_file(path):
+        if kind := kind_unless_file(path):
             raise ValueError(f"it is {kind}")
         with path.open("rb") as file:
             shape, dtype = _header(file)
@@ -71,7 +71,7 @@ def _check(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
     if len(shape) != 2:
         raise LabelError(f"{name}: has shape {shape}, but must be (height, width). {_EXPORT}")
     if not 0 < shape[0] * shape[1] <= limit(_LIMIT):
-        raise LabelError(f"{name}: claims {shape[1]}x{shape[0]} pixels. {raise_it(_LIMIT)}")
+        raise LabelError(f"{name}: claims {shape[1]}x{shape[0]} pixels. {how_to_raise(_LIMIT)}")
 
 
 def find_arrays(folder: Path, problems: list[str], notes: list[str]) -> list[tuple[Path, Path, str]]:

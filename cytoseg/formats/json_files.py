@@ -20,20 +20,20 @@ _CONVERT = "What is in another encoding can be converted with iconv."
 Points = tuple[tuple[float, float], ...]
 
 
-def load_json(path: Path, *, name: str, again: str, numbers: Numbers = "any", member: str | None = None) -> object:
+def load_json(path: Path, *, name: str, advice: str, numbers: Numbers = "any", member: str | None = None) -> object:
     """Load a JSON file, compressed or not, like `read_json` but without the encoding."""
-    return read_json(path, name=name, again=again, numbers=numbers, member=member)[0]
+    return read_json(path, name=name, advice=advice, numbers=numbers, member=member)[0]
 
 
 def read_json(
-    path: Path, *, name: str, again: str, numbers: Numbers = "any", member: str | None = None
+    path: Path, *, name: str, advice: str, numbers: Numbers = "any", member: str | None = None
 ) -> tuple[object, str]:
     """Load a JSON file.
 
     Args:
         path: The file, or a .gz or .zip of it.
         name: Its name in messages.
-        again: Last sentence of a message, what to do about a damaged file.
+        advice: Last sentence of a message, what to do about a damaged file.
         numbers: See ``json_text.load_json``.
         member: Which file of a .zip; None if it contains only one.
 
@@ -49,10 +49,10 @@ def read_json(
         text = data if encoding.startswith("utf-8") else data.decode(encoding)
         return parse_json(text, name=name, numbers=numbers), encoding
     except UnicodeDecodeError as error:
-        raise LabelError(f"{name}: is not UTF-8 text ({error.reason}). {again} {_CONVERT}") from error
+        raise LabelError(f"{name}: is not UTF-8 text ({error.reason}). {advice} {_CONVERT}") from error
     except FileContentError as error:
         other = f" {_CONVERT}" if error.why.startswith("is not UTF-8 text") else ""
-        raise LabelError(f"{name}: {error.why}. {again}{other}") from error
+        raise LabelError(f"{name}: {error.why}. {advice}{other}") from error
     except OSError as error:
         raise LabelError(f"{name}: cannot be read ({error.strerror}). Check that it exists and is readable.") from error
 

@@ -25,7 +25,7 @@ from cytoseg.slides.image import read_picture
 from cytoseg.slides.made_mark import MadeMark, read_mark
 from cytoseg.slides.parser_errors import DAMAGE
 
-AGAIN = "Save it again in labelme."
+ADVICE = "Save it again in labelme."
 
 _X_ANYLABELING: Mapping[str, Kind] = {"rotation": "oriented_rectangle", "quadrilateral": "polygon"}
 """Shapes specific to X-AnyLabeling, whose files are otherwise labelme files."""
@@ -91,7 +91,7 @@ def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Pa
         if hidden or path.name.lower().endswith(sidecar.SUFFIX) or not path.is_file():
             continue
         try:
-            content = load_json(path, name=path.relative_to(folder).as_posix(), again=AGAIN)
+            content = load_json(path, name=path.relative_to(folder).as_posix(), advice=ADVICE)
         except LabelError as error:
             problems.append(str(error))
             continue
@@ -114,7 +114,7 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
     name = path.relative_to(root).as_posix()
     before = len(problems)
     try:
-        content, encoding = read_json(path, name=name, again=AGAIN)
+        content, encoding = read_json(path, name=name, advice=ADVICE)
         if not isinstance(content, dict):
             raise LabelError(f"{name}: holds {kind_of(content)}, not a labelme object. Save it again in labelme.")
     except LabelError as error:
@@ -230,9 +230,9 @@ def _in_order(corners: Points) -> Points:
 
 def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
     """Decode a mask; its own size is used, because its points may be off by a fraction or a corner."""
-    again = "Draw the shape again."
+    advice = "Draw the shape again."
     if not isinstance(value, str):
-        raise LabelError(f"{where}: 'mask' is {kind_of(value)}, but must be a PNG in base64. {again}")
+        raise LabelError(f"{where}: 'mask' is {kind_of(value)}, but must be a PNG in base64. {advice}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes next
@@ -241,13 +241,13 @@ def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
             if image.width * image.height > left_px:
                 raise LabelError(
                     f"{where}: the mask claims {image.width}x{image.height} px; the masks of one file may total "
-                    f"{MAX_MASKS_PX / 1e6:.0f} million. {again}"
+                    f"{MAX_MASKS_PX / 1e6:.0f} million. {advice}"
                 )
             mask = _foreground(image)
     except UnidentifiedImageError as error:
-        raise LabelError(f"{where}: 'mask' is not a PNG. {again}") from error
+        raise LabelError(f"{where}: 'mask' is not a PNG. {advice}") from error
     except (*DAMAGE, Image.DecompressionBombError) as error:
-        raise LabelError(f"{where}: 'mask' is not a PNG in base64 ({error}). {again}") from error
+        raise LabelError(f"{where}: 'mask' is not a PNG in base64 ({error}). {advice}") from error
     if not mask.any():
         raise LabelError(f"{where}: the mask is empty. Delete the shape or draw it again.")
     return mask

@@ -35,7 +35,7 @@ CROP_NAME = "crop="
 NOT_SCORED = "Ignore*"
 """QuPath's class for areas excluded from training."""
 
-AGAIN = "Export it again from QuPath."
+ADVICE = "Export it again from QuPath."
 _NOT_DRAWN = ("tile", "tma_core", "root")
 _DRAW_AGAIN = "Draw it again or delete it."
 
@@ -100,7 +100,7 @@ def read_geojson(path: Path, *, name: str, problems: list[str], member: str | No
         The content, or None if a problem was added.
     """
     try:
-        entries = _entries(load_json(path, name=name, again=AGAIN, member=member), name)
+        entries = _entries(load_json(path, name=name, advice=ADVICE, member=member), name)
     except LabelError as error:
         problems.append(str(error))
         return None
@@ -138,18 +138,18 @@ def _entries(content: object, name: str) -> Sequence[object]:
         entries = [content] if content["type"] == "Feature" else content.get("features")
         if isinstance(entries, list):
             return entries
-        raise LabelError(f"{name}: 'features' is {kind_of(entries)}, but must be a list. {AGAIN}")
+        raise LabelError(f"{name}: 'features' is {kind_of(entries)}, but must be a list. {ADVICE}")
     if isinstance(content, dict) and "shapes" in content:
         raise LabelError(f"{name}: is a labelme file, not GeoJSON. Unpack it as .json beside its image.")
-    raise LabelError(f"{name}: holds {kind_of(content)} without GeoJSON features. {AGAIN}")
+    raise LabelError(f"{name}: holds {kind_of(content)} without GeoJSON features. {ADVICE}")
 
 
 def _read_feature(entry: object, number: int, where: str, left_out: Counter[str]) -> Feature:
     if not isinstance(entry, dict) or entry.get("type") != "Feature":
-        raise LabelError(f"{where}: is {kind_of(entry)}, not a GeoJSON feature. {AGAIN}")
+        raise LabelError(f"{where}: is {kind_of(entry)}, not a GeoJSON feature. {ADVICE}")
     properties = entry.get("properties") or {}
     if not isinstance(properties, dict):
-        raise LabelError(f"{where}: 'properties' is {kind_of(properties)}, but must be an object. {AGAIN}")
+        raise LabelError(f"{where}: 'properties' is {kind_of(properties)}, but must be an object. {ADVICE}")
     label = _class_name(properties, where)
     if (properties.get("objectType") or properties.get("object_type")) in _NOT_DRAWN:
         reason = "tiles and cores"
@@ -181,7 +181,7 @@ def _read_geometry(geometry: object, label: str, where: str) -> tuple[Shape, ...
     if geometry is None:
         return ()
     if not isinstance(geometry, dict):
-        raise LabelError(f"{where}: 'geometry' is {kind_of(geometry)}, but must be an object. {AGAIN}")
+        raise LabelError(f"{where}: 'geometry' is {kind_of(geometry)}, but must be an object. {ADVICE}")
     kind = geometry.get("type")
     if kind == "GeometryCollection":
         members = _list(geometry.get("geometries"), "geometries", where)

@@ -16,7 +16,7 @@ from cytoseg.limits import limit
 from cytoseg.slides.image import TIFF_STARTS
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.parser_errors import DAMAGE
-from cytoseg.slides.regular_file import no_file
+from cytoseg.slides.regular_file import kind_unless_file
 
 _FORMATS = ("PNG", "BMP", "JPEG", "WEBP", "GIF", "JPEG2000")  # all but the first two are only refused by name
 _JPEGS = (6, 7, 33007, 34892)  # TIFF compressions: old and new JPEG, Alternative JPEG and DNG's
@@ -46,7 +46,7 @@ def read_mask(path: Path, *, name: str) -> NDArray[np.integer]:
             changes ids or makes them ambiguous.
     """
     try:
-        if kind := no_file(path):
+        if kind := kind_unless_file(path):
             raise LabelError(f"{name}: is {kind}, not a file. Export the mask as PNG or TIFF.")
         with path.open("rb") as file:
             start = file.read(_START)

@@ -99,7 +99,7 @@ def read_sidecar(picture: Path) -> Origin | None:
     try:
         value = load_json(path)
     except FileContentError as error:
-        raise LabelError(f"{path.name}: is not complete JSON ({error.why}). {_FILE.again}") from error
+        raise LabelError(f"{path.name}: is not complete JSON ({error.why}). {_FILE.advice}") from error
     return parse_origin(value, name=path.name)
 
 

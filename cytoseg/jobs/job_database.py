@@ -33,7 +33,7 @@ from sqlalchemy.schema import CreateTable
 
 from cytoseg.errors import CytosegError
 from cytoseg.review.database import address_of, connected, is_file, take_turn, why
-from cytoseg.slides.regular_file import strange_beside
+from cytoseg.slides.regular_file import irregular_file_of_database
 from cytoseg.writing import write_atomically
 
 FILE, LOGS, NAME = "jobs.sqlite", "jobs", "name_in_database.txt"
@@ -173,7 +173,7 @@ def _file(run: Path, *, writing: bool) -> Iterator[Connection]:
         raise CytosegError(
             f"{FILE}: cannot be read (a link, or not a file). Move it away; the results of the jobs are kept."
         )
-    if strange := strange_beside(path):
+    if strange := irregular_file_of_database(path):
         raise CytosegError(f"{FILE}: cannot be read ({strange} beside it is a link, or not a file). Remove that.")
     try:
         with _engine(path, writing=writing).begin() as connection:

@@ -36,7 +36,7 @@ FROM_PREDICTION, OF_PREDICTION = "prediction", "correction of a prediction"
 RESOLUTION, RESOLUTION_OF_PREDICTION = "resolution", "resolution of a prediction"
 """Values of ``started_from``: of a prediction, untouched pixels agree with the model; a resolution is a third person's
 choice between the corrections of others, not a reading of one's own."""
-MEND = "Fix the file or remove it."
+FIX_FILE = "Fix the file or remove it."
 
 
 @dataclass(frozen=True)
@@ -153,12 +153,12 @@ def find_corrections(folder: Path, crop: str) -> tuple[list[SavedCorrection], li
     for path in sorted((folder / crop).glob("*.json")) if is_file_name(crop) else []:
         try:
             data = path.read_bytes() if path.is_file() else b""
-            correction = correction_of(load_json(path, name=path.name, again=MEND), path.name)
+            correction = correction_of(load_json(path, name=path.name, advice=FIX_FILE), path.name)
         except (LabelError, OSError) as error:
-            problems.append(str(error) if isinstance(error, LabelError) else f"{path.name}: cannot be read. {MEND}")
+            problems.append(str(error) if isinstance(error, LabelError) else f"{path.name}: cannot be read. {FIX_FILE}")
             continue
         if correction is None or correction.crop != crop:
-            problems.append(f"{path.name}: does not say that it corrects '{crop}'. {MEND}")
+            problems.append(f"{path.name}: does not say that it corrects '{crop}'. {FIX_FILE}")
             continue
         found.append(SavedCorrection(correction, path, hashlib.sha256(data).hexdigest()))
     return sorted(found, key=lambda saved: (saved.correction.time, saved.path.name)), problems
@@ -215,9 +215,13 @@ def correction_of(content: object, name: str) -> Correction | None:
     entries = entry if isinstance(entry, Mapping) else {}
     values = {field.name: str(entries.get(field.name) or "") for field in fields(Correction)}
     if not all(values.values()) or not is_file_name(values["crop"]):
-        raise LabelError(f"{name}: 'correction' is {short_repr(entry)}, which does not say who corrected what. {MEND}")
+        raise LabelError(
+            f"{name}: 'correction' is {short_repr(entry)}, which does not say who corrected what. {FIX_FILE}"
+        )
     if not _is_time(values["time"]):
-        raise LabelError(f"{name}: the time of the correction is {short_repr(values['time'])}, not one in UTC. {MEND}")
+        raise LabelError(
+            f"{name}: the time of the correction is {short_repr(values['time'])}, not one in UTC. {FIX_FILE}"
+        )
     return Correction(**values)
 
 

@@ -18,7 +18,7 @@ from cytoseg.formats.annotation import paint
 from cytoseg.formats.json_files import load_json
 from cytoseg.formats.labelme import read_labelme
 from cytoseg.formats.sidecar import Origin, read_sidecar
-from cytoseg.labels.corrections import MEND
+from cytoseg.labels.corrections import FIX_FILE
 from cytoseg.labels.map_shapes import LABELME_VERSION, labelme_shape, traced
 from cytoseg.labels.original_annotation import origin_entry
 from cytoseg.labels.proposal_file import SEAL, is_saved
@@ -91,7 +91,7 @@ def read_marks(picture: Path, shape: tuple[int, int], classes: ClassList) -> Cro
         raise LabelError(report(problems, what=path.name).replace(str(path.parent), "its folder"))
     ids = paint(file.annotation, classes)
     if ids.shape != shape:
-        raise LabelError(f"{path.name}: does not have the size of its image. {MEND}")
+        raise LabelError(f"{path.name}: does not have the size of its image. {FIX_FILE}")
     if is_saved(path) is False:
         ids[ids == classes.fill_id] = IGNORE
         return CropMarks(nothing, ids, None)
@@ -147,7 +147,7 @@ def drawn_of(picture: Path) -> Drawn | None:
     try:
         if not path.exists() or is_saved(path) is False:
             return None
-        content = load_json(path, name=path.name, again=MEND)
+        content = load_json(path, name=path.name, advice=FIX_FILE)
     except (LabelError, OSError):
         return None
     return _drawn(content)

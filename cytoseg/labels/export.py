@@ -26,7 +26,7 @@ from cytoseg.labels.map_shapes import (
     qupath_feature,
     traced,
 )
-from cytoseg.labels.original_annotation import AGAIN, OriginalAnnotation, origin_entry, read_original
+from cytoseg.labels.original_annotation import ADVICE, OriginalAnnotation, origin_entry, read_original
 from cytoseg.labels.slide_crops import moved, placed
 from cytoseg.slides.made_mark import png_text
 from cytoseg.writing import replaced
@@ -105,7 +105,7 @@ def _plan(
         place = None if form == "labelme" else _place(original[crop.crop])
         name = crop.crop if place is None else place[0]
         if not is_file_name(name):
-            problems.append(f"{crop.crop}: its slide is called '{name}', which is not a valid file name. {AGAIN}")
+            problems.append(f"{crop.crop}: its slide is called '{name}', which is not a valid file name. {ADVICE}")
         (alone if place is None else slides).add(name)
         files.setdefault(f"{name}{_SUFFIXES[form]}", []).append(crop)
     for both in sorted(slides & alone):
@@ -176,7 +176,7 @@ def _marks_of_features(crop: LabelledCrop, original: OriginalAnnotation) -> list
     problems: list[str] = []
     features = list(read_features(original.features, name=crop.crop, problems=problems).features)
     if problems:
-        raise LabelError(f"{problems[0]} {AGAIN}")
+        raise LabelError(f"{problems[0]} {ADVICE}")
     frame = None if original.frame is None else features.pop(original.frame)
     marks = []
     for feature, shapes in placed(features, original.area, size, area="centre"):
@@ -214,7 +214,7 @@ def _drawn(
     problems: list[str] = []
     shapes = read_shapes(original.labelme, crop.crop, problems)
     if problems:
-        raise LabelError(f"{problems[0]} {AGAIN}")
+        raise LabelError(f"{problems[0]} {ADVICE}")
     yield from zip(shapes, original.labelme["shapes"], strict=True)
 
 

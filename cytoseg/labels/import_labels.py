@@ -30,7 +30,7 @@ from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.labels.split import Split, split_by_slide
 from cytoseg.labels.staging import staged
 from cytoseg.patterns import NOT_UNICODE, composed, is_unicode
-from cytoseg.slides.regular_file import check_answers
+from cytoseg.slides.regular_file import check_disk_answers
 
 # Re-exported for users of this module.
 __all__ = [
@@ -89,7 +89,7 @@ def import_labels(
         LabelError: Lists all problems of the files, the rules or the folder; or if the disk of the source does not
             answer.
     """
-    check_answers(source, refuse=LabelError)
+    check_disk_answers(source, error_class=LabelError)
     state = ImportState(source if source.is_dir() else source.parent, classes, rules)
     check_rules(rules, classes)
     items = find_items(source, state)

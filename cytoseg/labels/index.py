@@ -15,7 +15,7 @@ from cytoseg.errors import LabelError
 from cytoseg.quoting import short_repr
 from cytoseg.records import FolderOfFile, RecordFile
 from cytoseg.slides.made_mark import MadeMark, png_text
-from cytoseg.writing import put_back
+from cytoseg.writing import restore_after_kill
 
 INDEX, MAPS, CROPS, SHEET = "index.json", "maps", "crops", "contact_sheet.png"
 
@@ -155,7 +155,7 @@ def load_index(folder: Path) -> LabelIndex:
         LabelError: If it is missing, damaged or of another format version.
     """
     path = folder / INDEX
-    put_back(folder)
+    restore_after_kill(folder)
     if not path.is_file():
         raise LabelError(f"{path}: there are no imported labels. Run `cytoseg label-import` first.")
     found = _FILE.read(path, name=str(path))

@@ -13,7 +13,7 @@ from cytoseg.geometry import Region
 from cytoseg.quoting import short_repr
 
 FOLDER = "shapes"
-AGAIN = "Run `cytoseg label-import` again."
+ADVICE = "Run `cytoseg label-import` again."
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +68,11 @@ def read_original(folder: Path, crop: str) -> OriginalAnnotation:
     path = _path(folder, crop)
     if not path.exists():
         return OriginalAnnotation()
-    content = load_json(path, name=str(path), again=AGAIN)
+    content = load_json(path, name=str(path), advice=ADVICE)
     try:
         return _parsed(content, str(path))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LabelError(f"{path}: is damaged ({type(error).__name__}: {error}). {AGAIN}") from error
+        raise LabelError(f"{path}: is damaged ({type(error).__name__}: {error}). {ADVICE}") from error
 
 
 def _parsed(content: Any, name: str) -> OriginalAnnotation:

@@ -189,7 +189,7 @@ def _marks_slide(path: Path) -> bool:
     if path.suffix.lower() != ".json":
         return True
     try:
-        return is_geojson(load_json(path, name=path.name, again=""))
+        return is_geojson(load_json(path, name=path.name, advice=""))
     except LabelError:
         return False
 

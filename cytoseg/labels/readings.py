@@ -20,7 +20,7 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
 from cytoseg.formats.json_files import load_json
 from cytoseg.formats.sidecar import SUFFIX
-from cytoseg.labels.corrections import MEND
+from cytoseg.labels.corrections import FIX_FILE
 from cytoseg.labels.drawn_marks import Drawn, drawn_of, read_marks, save_marks
 from cytoseg.labels.reviewer_names import file_part, same_person
 from cytoseg.locks import locked
@@ -54,7 +54,7 @@ def readings_of(picture: Path, problems: list[str] | None = None) -> list[Readin
     found = [(place, drawn_of(place)) for place in (picture, *kept)]
     if problems is not None:
         problems += [
-            f"{place.stem}.json: the marks of '{picture.stem}' cannot be read. {MEND}"
+            f"{place.stem}.json: the marks of '{picture.stem}' cannot be read. {FIX_FILE}"
             for place, drawn in found
             if drawn is None and place != picture
         ]
@@ -137,7 +137,7 @@ def keep_marks(picture: Path) -> None:
     place = _kept(picture, drawn.author)
     if drawn.resolves or drawn_of(place) not in (None, drawn):
         place = _kept(picture, f"{drawn.author} {drawn.time}")
-    content: Any = load_json(path, name=path.name, again=MEND)
+    content: Any = load_json(path, name=path.name, advice=FIX_FILE)
     _copy_picture(picture, place)
     try:
         text = json.dumps({**content, "imagePath": place.name}, indent=1, ensure_ascii=False)

@@ -19,7 +19,7 @@ from cytoseg.recipe.keys import meant
 from cytoseg.recipe.schema import Recipe
 from cytoseg.recipe.small_run import with_upsampling
 from cytoseg.shipped import did_you_mean, shipped_recipes
-from cytoseg.slides.regular_file import check_answers
+from cytoseg.slides.regular_file import check_disk_answers
 from cytoseg.writing import PATIENCE_S, write_atomically
 from cytoseg.yaml_text import load_yaml, parse_yaml
 
@@ -37,7 +37,7 @@ def find_recipe(name: str) -> Path:
         RecipeError: If there is none, or its disk does not answer.
     """
     path = Path(name)
-    check_answers(path, refuse=RecipeError)
+    check_disk_answers(path, error_class=RecipeError)
     if path.is_file():
         return path
     shipped = {p.stem: p for p in sorted(shipped_recipes().glob("*.yaml"), key=lambda path: path.stem)}

@@ -17,7 +17,7 @@ from sqlalchemy.exc import (
 )
 
 from cytoseg.errors import LabelError
-from cytoseg.slides.regular_file import strange_beside
+from cytoseg.slides.regular_file import irregular_file_of_database
 
 WAIT_S, READ_WAIT_S = 30.0, 3.0
 """Seconds to wait for other writers: to write, and to read for a page."""
@@ -92,7 +92,7 @@ def _engine(log: URL, *, writing: bool) -> Engine:
     if not is_file(log):
         return create_engine(log, poolclass=NullPool)
     path = Path(str(log.database))
-    if is_there(path) and (strange := strange_beside(path)):
+    if is_there(path) and (strange := irregular_file_of_database(path)):
         raise LabelError(f"{name_of(log)} cannot be read ({strange} beside it is a link, or not a file). Remove that.")
     if writing:
         path.parent.mkdir(parents=True, exist_ok=True)

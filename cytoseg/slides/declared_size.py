@@ -5,7 +5,7 @@ from typing import Any
 
 import tifffile
 
-from cytoseg.limits import limit, raise_it
+from cytoseg.limits import how_to_raise, limit
 
 _TILE = "CYTOSEG_MAX_TILE_PX"
 _HEAD_BYTES = 2**17
@@ -62,7 +62,7 @@ def refuse_large(width: int, height: int, *, what: str) -> None:
         ValueError: If it has more pixels than the limit.
     """
     if width * height > limit(_TILE):
-        raise ValueError(f"{what} {width:,} x {height:,} px. {raise_it(_TILE)}".rstrip("."))
+        raise ValueError(f"{what} {width:,} x {height:,} px. {how_to_raise(_TILE)}".rstrip("."))
 
 
 def claimed_size(data: bytes) -> tuple[int, int]:

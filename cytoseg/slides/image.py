@@ -22,7 +22,7 @@ from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.pixel_size import plausible_mpp, tiff_mpp
 from cytoseg.slides.reader import Reader
-from cytoseg.slides.regular_file import in_time, no_file
+from cytoseg.slides.regular_file import kind_unless_file, within_time
 from cytoseg.slides.tiff import WHITE, on_white, open_tiff, page_rgb, to_8bit
 from cytoseg.slides.tiff_colour import stores_ycbcr
 
@@ -152,7 +152,7 @@ def _start(source: Path | bytes, name: str) -> bytes:
     if isinstance(source, bytes):
         return source[:_START]
     try:
-        return in_time(source, lambda: _first_bytes(source, name))
+        return within_time(source, lambda: _first_bytes(source, name))
     except FileNotFoundError as error:
         raise SlideError(f"{name}: no such file ({source}). Check the path.") from error
     except OSError as error:
@@ -160,7 +160,7 @@ def _start(source: Path | bytes, name: str) -> bytes:
 
 
 def _first_bytes(source: Path, name: str) -> bytes:
-    if kind := no_file(source):
+    if kind := kind_unless_file(source):
         raise SlideError(f"{name}: cannot be read, it is {kind} and not a file ({source}). Name an image.")
     with source.open("rb") as file:
         return file.read(_START)

@@ -15,7 +15,7 @@ from cytoseg.quoting import short_repr
 from cytoseg.slides.image import TIFF_STARTS, ImageSlide
 from cytoseg.slides.needs_openslide import has_odd_chroma, is_vendors
 from cytoseg.slides.ngff import ZARR_SUFFIX, is_slide_folder
-from cytoseg.slides.regular_file import in_time, no_file
+from cytoseg.slides.regular_file import kind_unless_file, within_time
 from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiff import TiffSlide, open_tiff
 
@@ -52,10 +52,10 @@ def open_slide(path: Path) -> Slide:
     path = Path(path)
     if not is_unicode(path.name):
         raise SlideError(f"{path.name}: {NOT_UNICODE}")
-    path = in_time(path, partial(on_disk, path))
-    if in_time(path, lambda: is_slide_folder(path)):
+    path = within_time(path, partial(on_disk, path))
+    if within_time(path, lambda: is_slide_folder(path)):
         return _open_zarr(path)
-    start = in_time(path, lambda: _first_bytes(path))
+    start = within_time(path, lambda: _first_bytes(path))
     if path.suffix.lower() in VENDOR_SUFFIXES:
         return _open_vendor(path)
     if start.startswith(TIFF_STARTS):
@@ -103,15 +103,17 @@ def find_slides(folders: Sequence[Path], include: Sequence[str] = (), exclude: S
     Raises:
         SlideError: If a folder is missing or is a file, a glob is empty or absolute, or nothing is found at all.
     """
-    folders = [in_time(folder, partial(on_disk, Path(folder))) for folder in folders]
-    problems = [problem for folder in folders if (problem := in_time(folder, partial(_folder_problem, Path(folder))))]
+    folders = [within_time(folder, partial(on_disk, Path(folder))) for folder in folders]
+    problems = [
+        problem for folder in folders if (problem := within_time(folder, partial(_folder_problem, Path(folder))))
+    ]
     if problems:
         raise SlideError(report(problems, what="slides"))
     hits = {
         hit
         for folder in folders
         for glob in include or ("*",)
-        for hit in in_time(folder, partial(_hits, Path(folder), glob))
+        for hit in within_time(folder, partial(_hits, Path(folder), glob))
     }
     found = sorted(hits - {hit for glob in exclude for hit in _left_out(hits, glob)})
     if not found:
@@ -259,7 +261,7 @@ def _first_bytes(path: Path) -> bytes:
     if path.suffix.lower() not in SLIDE_SUFFIXES:
         raise SlideError(f"{path.name}: unknown suffix {path.suffix!r}. Slides end in {' '.join(SLIDE_SUFFIXES)}.")
     try:
-        if kind := no_file(path):
+        if kind := kind_unless_file(path):
             raise SlideError(f"{path}: is {kind}, not a file. Name the slide itself, or exclude it (slides.exclude).")
         with path.open("rb") as file:
             start = file.read(64)

@@ -24,7 +24,7 @@ _KINDS = (
 )
 
 
-def no_file(path: Path) -> str:
+def kind_unless_file(path: Path) -> str:
     """Describe a path that is not a regular file, symlinks followed; empty for a file.
 
     Args:
@@ -40,7 +40,7 @@ def no_file(path: Path) -> str:
     return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "no file")
 
 
-def strange_beside(database: Path) -> str:
+def irregular_file_of_database(database: Path) -> str:
     """Name the first file that SQLite opens with a database and that is a link or not a regular file; empty if none is.
 
     SQLite itself would block on a pipe.
@@ -55,38 +55,38 @@ def strange_beside(database: Path) -> str:
     return next((path.name for path in parts if path.is_symlink() or (path.exists() and not path.is_file())), "")
 
 
-def in_time(path: Path, look: Callable[[], Value], *, refuse: type[CytosegError] = SlideError) -> Value:
+def within_time(path: Path, access: Callable[[], Value], *, error_class: type[CytosegError] = SlideError) -> Value:
     """Access a path with a time limit: on a dead network share even its status never arrives.
 
     Args:
         path: The file or folder, named in the message.
-        look: Runs in a thread that does not keep the program from exiting.
-        refuse: Class of the error.
+        access: Runs in a thread that does not keep the program from exiting.
+        error_class: Class of the error.
 
     Raises:
-        CytosegError: Of the class ``refuse``, if there is no answer within ``LIMIT_S``.
+        CytosegError: Of the class ``error_class``, if there is no answer within ``LIMIT_S``.
     """
     answer: Future[Value] = Future()
 
     def run() -> None:
         try:
-            answer.set_result(look())
+            answer.set_result(access())
         except BaseException as error:  # handed on to the caller
             answer.set_exception(error)
 
-    threading.Thread(target=run, name="look", daemon=True).start()
+    threading.Thread(target=run, name="access", daemon=True).start()
     try:
         return answer.result(LIMIT_S)
     except TimeoutError as error:
-        if answer.done():  # an error of ``look``
+        if answer.done():  # an error of ``access``
             raise
-        raise refuse(f"{path}: did not answer within {LIMIT_S:.0f} s. Mount its disk or share again.") from error
+        raise error_class(f"{path}: did not answer within {LIMIT_S:.0f} s. Mount its disk or share again.") from error
 
 
-def check_answers(path: Path, *, refuse: type[CytosegError]) -> None:
+def check_disk_answers(path: Path, *, error_class: type[CytosegError]) -> None:
     """Check, before any work, that the disk of a file or folder answers; it need not exist.
 
     Raises:
-        CytosegError: Of the class ``refuse``, if there is no answer within ``LIMIT_S``.
+        CytosegError: Of the class ``error_class``, if there is no answer within ``LIMIT_S``.
     """
-    in_time(path, lambda: os.path.exists(path), refuse=refuse)
+    within_time(path, lambda: os.path.exists(path), error_class=error_class)

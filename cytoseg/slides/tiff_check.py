@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import tifffile
 
-from cytoseg.slides.regular_file import no_file
+from cytoseg.slides.regular_file import kind_unless_file
 
 MAX_PAGES = 2000
 """A file with more pages is refused: all are read before the slide is chosen."""
@@ -42,7 +42,7 @@ def open_pages(source: Path | bytes) -> Any:
             is not a regular file; as a tifffile.TiffFileError, if it is not a TIFF.
         OSError: If it cannot be read.
     """
-    if isinstance(source, Path) and (kind := no_file(source)):
+    if isinstance(source, Path) and (kind := kind_unless_file(source)):
         raise ValueError(f"it is {kind}, not a file")
     with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         _look_over(file)

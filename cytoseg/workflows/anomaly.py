@@ -13,7 +13,7 @@ from cytoseg.anomaly.predictor import AnomalyPredictor
 from cytoseg.anomaly.regions import FOLDER
 from cytoseg.anomaly.scores import RANGES, TEXTURE, add_counts
 from cytoseg.anomaly.thresholds import (
-    AGAIN,
+    ADVICE,
     THRESHOLDS,
     THRESHOLDS_FILE,
     NormalSlide,
@@ -146,7 +146,7 @@ def known_thresholds(scorer: Scorer, slide: Path) -> Thresholds:
     if found.model != model:
         changed = next(key for key in model if found.model.get(key) != model[key])
         raise PredictionError(
-            f"{scorer.folder / THRESHOLDS}: the thresholds were learned with a different {changed}. {AGAIN}"
+            f"{scorer.folder / THRESHOLDS}: the thresholds were learned with a different {changed}. {ADVICE}"
         )
     return found
 

@@ -13,7 +13,7 @@ from cytoseg.leftovers import sweep, sweep_files
 from cytoseg.locks import locked
 from cytoseg.recipe import Recipe, dump_recipe, load_recipe
 from cytoseg.runs import process_rank, recorded
-from cytoseg.slides.regular_file import check_answers
+from cytoseg.slides.regular_file import check_disk_answers
 from cytoseg.terminal import Bar, console, one_by_one, progress, say, say_next, weighted_progress
 from cytoseg.writing import PATIENCE_S, write_atomically
 
@@ -62,7 +62,7 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
     recipe = load_recipe(recipe_name, overrides or ())
     folder = recipe.run_folder()
     for place in (folder, recipe.labels_folder()):
-        check_answers(place, refuse=RecipeError)
+        check_disk_answers(place, error_class=RecipeError)
     if process_rank() == 0:
         sweep(folder)
         sweep_files(Path(recipe_name).parent, of=Path(recipe_name).name)

@@ -8,7 +8,7 @@ from cytoseg.formats.json_files import checked_points, kind_of, load_json
 
 def test_json_is_loaded_after_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
-    assert load_json(tmp_path / "a.json", name="a", again="Again.") == {"a": 1}
+    assert load_json(tmp_path / "a.json", name="a", advice="Again.") == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_what_cannot_be_loaded_is_reported(tmp_path: Path, content: bytes | None
     if content is not None:
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(LabelError, match=message):
-        load_json(tmp_path / "a.json", name="a", again="Again.")
+        load_json(tmp_path / "a.json", name="a", advice="Again.")
 
 
 def test_points_are_the_first_two_numbers() -> None:

@@ -12,7 +12,7 @@ from cytoseg.cli import build_app
 from cytoseg.errors import SlideError
 from cytoseg.slides.image import read_picture
 from cytoseg.slides.open import find_slides, open_slide
-from cytoseg.slides.regular_file import in_time, no_file
+from cytoseg.slides.regular_file import kind_unless_file, within_time
 
 
 def _socket(path: Path) -> None:
@@ -33,16 +33,16 @@ MAKERS: dict[str, Callable[[Path], None]] = {
 def test_what_is_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
     monkeypatch.chdir(tmp_path)  # the path of a socket may have 108 characters
     MAKERS[kind](Path("a"))
-    assert no_file(Path("a")) == kind
+    assert kind_unless_file(Path("a")) == kind
     Path("link").symlink_to("a")
-    assert no_file(Path("link")) == kind
+    assert kind_unless_file(Path("link")) == kind
 
 
 @pytest.mark.posix
 def test_a_file_and_a_link_to_one(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     (tmp_path / "link").symlink_to("a")
-    assert no_file(tmp_path / "a") == no_file(tmp_path / "link") == ""
+    assert kind_unless_file(tmp_path / "a") == kind_unless_file(tmp_path / "link") == ""
 
 
 @pytest.mark.posix
@@ -116,5 +116,5 @@ def test_an_error_of_what_is_done_in_time_is_its_own(tmp_path: Path) -> None:
         raise TimeoutError("of the disk itself")
 
     with pytest.raises(TimeoutError, match="of the disk itself"):
-        in_time(tmp_path, late)
-    assert in_time(tmp_path, lambda: 7) == 7
+        within_time(tmp_path, late)
+    assert within_time(tmp_path, lambda: 7) == 7
