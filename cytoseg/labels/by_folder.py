@@ -8,7 +8,7 @@ from pathlib import Path
 from cytoseg.formats.mask_pairs import MaskPair
 from cytoseg.labels.import_settings import ImportState
 from cytoseg.labels.index import LabelledCrop, pixel_hash
-from cytoseg.labels.read_sources import Item, Reading
+from cytoseg.labels.read_sources import Item, ReadCrop
 from cytoseg.labels.slide_crops import SlideCrop
 
 _JOINTS = ("_", "__", "___")
@@ -37,16 +37,16 @@ def note_folders(items: Iterable[Item], state: ImportState) -> None:
         )
 
 
-def named_by_folder(reading: Reading, item: Item, state: ImportState) -> Reading:
+def named_by_folder(read: ReadCrop, item: Item, state: ImportState) -> ReadCrop:
     """Name a crop by its folder if another folder has a crop of the same name."""
     place = _place(item, state.root)
-    if reading.correction is not None or place is None or place[1] not in state.by_folder:
-        return reading
+    if read.correction is not None or place is None or place[1] not in state.by_folder:
+        return read
     folder, start = state.by_folder[place[1]]
-    return replace(reading, crop=start + reading.crop, plain=reading.crop, folder=folder)
+    return replace(read, crop=start + read.crop, plain=read.crop, folder=folder)
 
 
-def named_as_before(reading: Reading, before: Mapping[str, LabelledCrop], *, taken: Collection[str]) -> Reading:
+def named_as_before(read: ReadCrop, before: Mapping[str, LabelledCrop], *, taken: Collection[str]) -> ReadCrop:
     """Give a crop the name by folder under which an earlier import holds the same image, if there is one.
 
     Such a folder may be imported again on its own; a second entry of its crops could end up in training and test.
@@ -56,13 +56,13 @@ def named_as_before(reading: Reading, before: Mapping[str, LabelledCrop], *, tak
         before: Crops of earlier imports, by id.
         taken: Ids that crops of this import have.
     """
-    if reading.correction is not None or reading.crop in before:
-        return reading
-    picture, end = pixel_hash(reading.picture), f"_{reading.plain or reading.crop}"
+    if read.correction is not None or read.crop in before:
+        return read
+    picture, end = pixel_hash(read.picture), f"_{read.plain or read.crop}"
     for crop, old in before.items():
         if crop.endswith(end) and old.image_sha256 == picture and crop not in taken:
-            return replace(reading, crop=crop, folder=old.slide)
-    return reading
+            return replace(read, crop=crop, folder=old.slide)
+    return read
 
 
 def _short_names(folders: Collection[str], places: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:

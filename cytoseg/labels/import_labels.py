@@ -25,7 +25,7 @@ from cytoseg.labels.index import (
     write_index,
 )
 from cytoseg.labels.original_annotation import OriginalAnnotation, write_original
-from cytoseg.labels.read_sources import Reading, find_items, read_item
+from cytoseg.labels.read_sources import ReadCrop, find_items, read_item
 from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.labels.split import Split, split_by_slide
 from cytoseg.labels.staging import staged
@@ -98,9 +98,9 @@ def import_labels(
         before = _load_before(folder, classes)  # under the lock: another import may have finished meanwhile
         written: dict[str, LabelledCrop] = {}
         for done, item in enumerate(items, start=1):
-            reading = read_item(item, state)
-            if reading is not None:
-                named = named_as_before(named_by_folder(reading, item, state), before, taken=written)
+            read = read_item(item, state)
+            if read is not None:
+                named = named_as_before(named_by_folder(read, item, state), before, taken=written)
                 _take_in(named, new, state, before=before, written=written)
             if progress is not None:
                 progress(done, len(items))
@@ -127,7 +127,7 @@ def _load_before(folder: Path, classes: ClassList) -> dict[str, LabelledCrop]:
 
 
 def _take_in(
-    reading: Reading,
+    read: ReadCrop,
     new: Path,
     state: ImportState,
     *,
@@ -135,97 +135,93 @@ def _take_in(
     written: dict[str, LabelledCrop],
 ) -> None:
     """Write a crop, unless its id is taken, it has no slide, or a newer correction of it has been written."""
-    slide = _slide_of(reading, state)
-    twin, old = written.get(reading.crop), before.get(reading.crop)
-    problem = None if is_unicode(f"{reading.source}/{reading.stem}") else NOT_UNICODE
-    problem = problem or _clash(reading, state, twin=twin, old=old, slide=slide) or _same_picture(reading, state)
+    slide = _slide_of(read, state)
+    twin, old = written.get(read.crop), before.get(read.crop)
+    problem = None if is_unicode(f"{read.source}/{read.stem}") else NOT_UNICODE
+    problem = problem or _clash(read, state, twin=twin, old=old, slide=slide) or _same_picture(read, state)
     if problem is not None:
-        state.problems.append(f"{reading.source}: {problem}")
-    elif slide is not None and _is_newest(reading, state):
-        name = CropName(reading.crop, slide, reading.source)
-        made = reading.made or next((other.made for other in (twin, old) if other is not None and other.made), None)
-        crop = write_crop(
-            new, name, picture=reading.picture, label_map=reading.label_map, classes=state.classes, made=made
-        )
-        written[reading.crop] = replace(crop, from_prediction=_is_from_prediction(reading, state, old))
-        write_original(new, reading.crop, reading.original)
-        _drop_plain(reading, new, before=before, written=written)
+        state.problems.append(f"{read.source}: {problem}")
+    elif slide is not None and _is_newest(read, state):
+        name = CropName(read.crop, slide, read.source)
+        made = read.made or next((other.made for other in (twin, old) if other is not None and other.made), None)
+        crop = write_crop(new, name, picture=read.picture, label_map=read.label_map, classes=state.classes, made=made)
+        written[read.crop] = replace(crop, from_prediction=_is_from_prediction(read, state, old))
+        write_original(new, read.crop, read.original)
+        _drop_plain(read, new, before=before, written=written)
 
 
-def _same_picture(reading: Reading, state: ImportState) -> str | None:
+def _same_picture(read: ReadCrop, state: ImportState) -> str | None:
     """Return whether two folders hold the same image under the same name: a duplicate, not two crops."""
-    if not reading.plain:
+    if not read.plain:
         return None
-    first = state.pictures.setdefault((reading.plain, pixel_hash(reading.picture)), reading.source)
-    if first == reading.source:
+    first = state.pictures.setdefault((read.plain, pixel_hash(read.picture)), read.source)
+    if first == read.source:
         return None
-    return f"has the same crop id '{reading.plain}' and the same image as {first}. Remove one."
+    return f"has the same crop id '{read.plain}' and the same image as {first}. Remove one."
 
 
 def _drop_plain(
-    reading: Reading, new: Path, *, before: dict[str, LabelledCrop], written: Mapping[str, LabelledCrop]
+    read: ReadCrop, new: Path, *, before: dict[str, LabelledCrop], written: Mapping[str, LabelledCrop]
 ) -> None:
     """Remove the crop's entry under the plain name it had before another folder used the same name."""
-    old = before.get(reading.plain)
-    if old is not None and reading.plain not in written and old.image_sha256 == pixel_hash(reading.picture):
-        del before[reading.plain]
-        remove_crop(new, reading.plain)
-        write_original(new, reading.plain, OriginalAnnotation())
+    old = before.get(read.plain)
+    if old is not None and read.plain not in written and old.image_sha256 == pixel_hash(read.picture):
+        del before[read.plain]
+        remove_crop(new, read.plain)
+        write_original(new, read.plain, OriginalAnnotation())
 
 
 def _clash(
-    reading: Reading, state: ImportState, *, twin: LabelledCrop | None, old: LabelledCrop | None, slide: str | None
+    read: ReadCrop, state: ImportState, *, twin: LabelledCrop | None, old: LabelledCrop | None, slide: str | None
 ) -> str | None:
     """Describe a conflict of a crop with one of this import or of an earlier import."""
-    if twin is not None and (reading.correction is None or reading.crop not in state.corrections):
-        return f"has the same crop id '{reading.crop}' as {twin.source}. Rename one."
+    if twin is not None and (read.correction is None or read.crop not in state.corrections):
+        return f"has the same crop id '{read.crop}' as {twin.source}. Rename one."
     advice = "Rename one." if twin is not None else "Rename one, or import the folder that holds both."
     for other, when in ((twin, "now"), (old, "before")):
         if other is None:
             continue
-        if other.image_sha256 != pixel_hash(reading.picture):
-            return f"another image was imported as crop '{reading.crop}' {when} ({other.source}). {advice}"
+        if other.image_sha256 != pixel_hash(read.picture):
+            return f"another image was imported as crop '{read.crop}' {when} ({other.source}). {advice}"
         # The slide decides between training and test side, and a correction must not move a crop.
-        if reading.correction is not None and other.slide != slide:
-            return (
-                f"crop '{reading.crop}' is of slide '{other.slide}', the correction says '{slide}'. Fix the correction."
-            )
+        if read.correction is not None and other.slide != slide:
+            return f"crop '{read.crop}' is of slide '{other.slide}', the correction says '{slide}'. Fix the correction."
     return None
 
 
-def _is_from_prediction(reading: Reading, state: ImportState, old: LabelledCrop | None) -> bool:
+def _is_from_prediction(read: ReadCrop, state: ImportState, old: LabelledCrop | None) -> bool:
     """Return whether a crop's labels began as a prediction; correcting them again does not change that."""
-    if reading.correction is None:
-        return reading.proposed
-    if is_from_prediction(reading.correction) or (old is not None and old.from_prediction):
+    if read.correction is None:
+        return read.proposed
+    if is_from_prediction(read.correction) or (old is not None and old.from_prediction):
         return True
     # Older versions did not record the origin of the corrected correction.
-    others = state.corrections.get(reading.crop, ())
-    return reading.correction.started_from in ("correction", RESOLUTION) and any(map(is_from_prediction, others))
+    others = state.corrections.get(read.crop, ())
+    return read.correction.started_from in ("correction", RESOLUTION) and any(map(is_from_prediction, others))
 
 
-def _is_newest(reading: Reading, state: ImportState) -> bool:
+def _is_newest(read: ReadCrop, state: ImportState) -> bool:
     """Record a correction; return whether it is the newest of its crop so far (True for anything else)."""
-    if reading.correction is None:
+    if read.correction is None:
         return True
-    others = state.corrections.setdefault(reading.crop, [])
-    newest = all(reading.correction.time >= other.time for other in others)
-    others.append(reading.correction)
+    others = state.corrections.setdefault(read.crop, [])
+    newest = all(read.correction.time >= other.time for other in others)
+    others.append(read.correction)
     return newest
 
 
-def _slide_of(reading: Reading, state: ImportState) -> str | None:
-    if reading.original.origin is not None:
-        return reading.original.origin.slide
-    if reading.made is not None and reading.made.slide:
-        return reading.made.slide
+def _slide_of(read: ReadCrop, state: ImportState) -> str | None:
+    if read.original.origin is not None:
+        return read.original.origin.slide
+    if read.made is not None and read.made.slide:
+        return read.made.slide
     if state.rules.slide_regex is None:
-        return reading.folder or reading.stem
-    match = re.search(state.rules.slide_regex, reading.stem)
+        return read.folder or read.stem
+    match = re.search(state.rules.slide_regex, read.stem)
     slide = match.group(match.re.groups) if match else None
     if not slide:
         state.problems.append(
-            f"{reading.source}: --slide-regex '{state.rules.slide_regex}' finds no slide in '{reading.stem}'. Fix "
+            f"{read.source}: --slide-regex '{state.rules.slide_regex}' finds no slide in '{read.stem}'. Fix "
             "the expression."
         )
     return slide

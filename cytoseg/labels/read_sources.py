@@ -43,7 +43,7 @@ Item = Path | MaskPair | SlideCrop
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class ReadCrop:
     """One crop as read.
 
     Attributes:
@@ -229,7 +229,7 @@ def _planned(path: Path, state: ImportState) -> list[SlideCrop]:
     return found
 
 
-def read_item(item: Item, state: ImportState) -> Reading | None:
+def read_item(item: Item, state: ImportState) -> ReadCrop | None:
     """Read one crop.
 
     Args:
@@ -248,7 +248,7 @@ def read_item(item: Item, state: ImportState) -> Reading | None:
             return _read_slide_item(item, state)
 
 
-def _read_labelme_item(path: Path, state: ImportState) -> Reading | None:
+def _read_labelme_item(path: Path, state: ImportState) -> ReadCrop | None:
     file = read_labelme(path, root=state.root, problems=state.problems)
     if file is None:
         return None
@@ -271,7 +271,7 @@ def _read_labelme_item(path: Path, state: ImportState) -> Reading | None:
         return None
     original = OriginalAnnotation(file.origin, labelme=file.content)
     crop = path.stem if correction is None else correction.crop
-    return Reading(
+    return ReadCrop(
         crop,
         file.stem,
         file.annotation.name,
@@ -284,7 +284,7 @@ def _read_labelme_item(path: Path, state: ImportState) -> Reading | None:
     )
 
 
-def _read_slide_item(item: SlideCrop, state: ImportState) -> Reading | None:
+def _read_slide_item(item: SlideCrop, state: ImportState) -> ReadCrop | None:
     try:
         picture, annotation, inside = cut(item, area=state.rules.area)
     except SlideError as error:
@@ -299,7 +299,7 @@ def _read_slide_item(item: SlideCrop, state: ImportState) -> Reading | None:
         item.origin, features=tuple(feature.raw for feature in item.features), area=item.region, frame=frame
     )
     made = read_mark(item.slide)
-    return Reading(item.crop, item.slide.stem, item.source, picture, label_map, original, made=made)
+    return ReadCrop(item.crop, item.slide.stem, item.source, picture, label_map, original, made=made)
 
 
 def _painted(annotation: Annotation, state: ImportState, *, area: AreaRule) -> NDArray[np.uint8] | None:
@@ -344,7 +344,7 @@ def _original_of(picture: Path, state: ImportState) -> OriginalAnnotation | None
         return None
 
 
-def _read_instance_item(pair: MaskPair, state: ImportState) -> Reading | None:
+def _read_instance_item(pair: MaskPair, state: ImportState) -> ReadCrop | None:
     read, original = read_instance_map(pair, state.problems), _original_of(pair.picture, state)
     if read is None or original is None:
         return None
@@ -356,10 +356,10 @@ def _read_instance_item(pair: MaskPair, state: ImportState) -> Reading | None:
     state.instances.append(count)
     state.names[NOTHING] += int(np.count_nonzero(~objects))
     stem, made = pair.picture.stem, read_mark(pair.picture)
-    return Reading(stem, stem, pair.name, picture, label_map, original, made=made)
+    return ReadCrop(stem, stem, pair.name, picture, label_map, original, made=made)
 
 
-def _read_mask_item(pair: MaskPair, state: ImportState) -> Reading | None:
+def _read_mask_item(pair: MaskPair, state: ImportState) -> ReadCrop | None:
     both = read_pair(pair, state.classes, state.problems, side_px=state.rules.resize_px)
     original = _original_of(pair.picture, state)
     if both is None or original is None:
@@ -378,7 +378,7 @@ def _read_mask_item(pair: MaskPair, state: ImportState) -> Reading | None:
         state.white[int(table[IGNORE])] += white
     made = read_mark(pair.picture)
     label_map = _without_small(table[both[1]], state)
-    return Reading(pair.stem, pair.stem, pair.name, both[0], label_map, original, made=made)
+    return ReadCrop(pair.stem, pair.stem, pair.name, both[0], label_map, original, made=made)
 
 
 def _without_small(label_map: NDArray[np.uint8], state: ImportState) -> NDArray[np.uint8]:
