@@ -10,7 +10,7 @@ from cytoseg.errors import RecipeError
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.open import find_slides
 from cytoseg.terminal import say, say_next
-from cytoseg.workflows.recipe_text import Sizes, Wanted, base_model, look_at, recipe_text
+from cytoseg.workflows.recipe_text import Sizes, Wanted, base_model, inspect_slides, recipe_text
 from cytoseg.writing import write_atomically
 
 _OPTIONS = "Give all answers as options: --folder SLIDES --mpp 0.5 --classes background,cytoplasm,nucleus."
@@ -36,7 +36,7 @@ def new(
         raise RecipeError(f"{path}: already exists. Choose another name, or remove it.")
     folders = folder or [Path(_asked("Folder of your slides", option="--folder"))]
     slides = find_slides(folders, ["**/*"])
-    sizes = look_at(slides)
+    sizes = inspect_slides(slides)
     wanted = _mpp(mpp, sizes, slides=len(slides))
     names = _names(classes or _asked("Classes", default="background, cytoplasm, nucleus", option="--classes"))
     text = recipe_text(path.stem, folders, sizes, Wanted(wanted, names, base_model=base_model()))

@@ -16,7 +16,7 @@ from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.errors import RecipeError
 from cytoseg.interrupts import PARENT, TORCHRUN, terminate_with_parent
 from cytoseg.runs import process_rank
-from cytoseg.workflows.autoencoder import FOLDER, autoencoder_settings, look_at_reconstructions
+from cytoseg.workflows.autoencoder import FOLDER, autoencoder_settings, draw_reconstructions
 from cytoseg.workflows.launch import launch
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, say, start_run
 from cytoseg.workflows.training_crops import tissue_crops, training_crops
@@ -51,7 +51,7 @@ def run(
                 "with `cytoseg train-ddpm`."
             )
         begin = time.perf_counter()
-        state, seen_before, ratio_db = _train(current, current.folder / FOLDER, go_on=resume)
+        state, seen_before, ratio_db = _train(current, current.folder / FOLDER, resume=resume)
         current.entry["crops_seen"] = state.crops_seen
         current.entry["crops_trained"] = state.crops_seen - seen_before
         if ratio_db is not None:
@@ -62,7 +62,7 @@ def run(
             )
 
 
-def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int, float | None]:
+def _train(current: Run, folder: Path, *, resume: bool) -> tuple[TrainState, int, float | None]:
     """Train; return the final state, the crops seen before, and the PSNR of the shown crops, only in rank 0."""
     recipe = current.recipe
     device = pick_device(recipe.training.device)
@@ -78,10 +78,10 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int,
         plan = TrainPlan(architecture, settings, recipe.model_dump(mode="json"), slides=crop.digest())
         with shown_steps(folder, plan, recipe) as (on_step, first_step):
 
-            def look(state: TrainState) -> None:
-                look_at_reconstructions(folder, state, recipe, shown)
+            def draw(state: TrainState) -> None:
+                draw_reconstructions(folder, state, recipe, shown)
 
-            watch = Watch(on_step, say, look, recipe.training.look_crops)
-            state = train(folder, plan, crops_from, device=device, go_on=go_on, watch=watch)
-    ratio_db = look_at_reconstructions(folder, state, recipe, shown) if process_rank() == 0 else None
+            watch = Watch(on_step, say, draw, recipe.training.look_crops)
+            state = train(folder, plan, crops_from, device=device, resume=resume, watch=watch)
+    ratio_db = draw_reconstructions(folder, state, recipe, shown) if process_rank() == 0 else None
     return state, first_step[0] if first_step else state.crops_seen, ratio_db

@@ -27,7 +27,7 @@ from cytoseg.workflows.preview_provenance import is_shown, note_shown, weights_o
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, say, start_run
 from cytoseg.workflows.small_pictures import small_pictures
 from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
-from cytoseg.workflows.training_previews import DENOISED_CROPS, look, pictures_of
+from cytoseg.workflows.training_previews import DENOISED_CROPS, draw_previews, existing_previews
 from cytoseg.workflows.training_progress import shown_steps
 
 
@@ -57,11 +57,11 @@ def run(
         alone_in(current.folder / "ddpm"),
     ):
         begin = time.perf_counter()
-        state, seen_before, pictures = _train(current, current.folder / "ddpm", go_on=resume)
+        state, seen_before, pictures = _train(current, current.folder / "ddpm", resume=resume)
         current.entry["crops_seen"] = state.crops_seen
         current.entry["crops_trained"] = state.crops_seen - seen_before
         trained_s = time.perf_counter() - begin
-        seen = ", ".join(str(path) for path in pictures_of(current.folder / "ddpm", current.recipe))
+        seen = ", ".join(str(path) for path in existing_previews(current.folder / "ddpm", current.recipe))
         say(f"Trained on {state.crops_seen} crops ({trained_s / 60:.1f} min now). See {seen}.")
         if process_rank() == 0:
             _check(current, pictures, trained_s=trained_s)
@@ -79,7 +79,7 @@ def _check(current: Run, pictures: list[Picture], *, trained_s: float) -> None:
     note_shown(folder, "check", weights)
 
 
-def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int, list[Picture]]:
+def _train(current: Run, folder: Path, *, resume: bool) -> tuple[TrainState, int, list[Picture]]:
     """Train; return the final state, the crops seen before, and tissue crops for the feature check."""
     recipe = current.recipe
     device = pick_device(recipe.training.device)
@@ -108,19 +108,21 @@ def _train(current: Run, folder: Path, *, go_on: bool) -> tuple[TrainState, int,
                 plan,
                 crops_from,
                 device=device,
-                go_on=go_on,
-                watch=Watch(on_step, say, lambda state: look(folder, state, recipe, shown), recipe.training.look_crops),
+                resume=resume,
+                watch=Watch(
+                    on_step, say, lambda state: draw_previews(folder, state, recipe, shown), recipe.training.look_crops
+                ),
             )
     seen_before = first_step[0] if first_step else state.crops_seen
     if process_rank() == 0:
-        _look(folder, state, recipe, shown)
+        _draw_last_previews(folder, state, recipe, shown)
     return state, seen_before, pictures
 
 
-def _look(folder: Path, state: TrainState, recipe: Recipe, crops: Tensor) -> None:
+def _draw_last_previews(folder: Path, state: TrainState, recipe: Recipe, crops: Tensor) -> None:
     """Draw the images, unless they exist for these weights: a kill may have come before drawing."""
     weights = weights_of(folder)
     there = all(path.exists() for path in (folder / "loss.png", folder / "denoised.png"))
     if not (there and is_shown(folder, "pictures", weights)):
-        look(folder, state, recipe, crops, patience_s=None)
+        draw_previews(folder, state, recipe, crops, patience_s=None)
         note_shown(folder, "pictures", weights)

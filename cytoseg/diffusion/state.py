@@ -184,7 +184,7 @@ def prune(folder: Path, *, keep: int, newest: int, keep_every_crops: int = 0) ->
             remove_folder(path)
 
 
-def resume(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]) -> TrainingRecord | None:
+def resume_from_newest(folder: Path, state: TrainState, *, on_damaged: Callable[[str], None]) -> TrainingRecord | None:
     """Load the newest intact checkpoint of a folder into the state.
 
     Args:

@@ -24,7 +24,7 @@ from cytoseg.diffusion.state import (
     load_backbone,
     load_weights,
     prune,
-    resume,
+    resume_from_newest,
     save,
 )
 from cytoseg.diffusion.train_plan import TrainPlan
@@ -47,14 +47,14 @@ class Watch:
     Attributes:
         on_step: Called after every step.
         on_note: Called with messages: a skipped damaged checkpoint, a changed recipe.
-        on_look: Called with the state every ``look_crops`` crops, to draw samples.
-        look_crops: Interval in crops; None for never.
+        on_preview: Called with the state every ``preview_crops`` crops, to draw samples.
+        preview_crops: Interval in crops; None for never.
     """
 
     on_step: Callable[[StepReport], None] = lambda _: None
     on_note: Callable[[str], None] = lambda _: None
-    on_look: Callable[[TrainState], None] = lambda _: None
-    look_crops: int | None = None
+    on_preview: Callable[[TrainState], None] = lambda _: None
+    preview_crops: int | None = None
 
 
 def train(
@@ -63,7 +63,7 @@ def train(
     crops_from: Callable[[int], Dataset[Tensor]],
     *,
     device: torch.device,
-    go_on: bool,
+    resume: bool,
     watch: Watch | None = None,
 ) -> TrainState:
     """Train to the full length, saving checkpoints and ``metrics.jsonl`` in a folder.
@@ -75,14 +75,14 @@ def train(
         plan: The training plan.
         crops_from: Returns the crops from a number on.
         device: Training device.
-        go_on: Resume from the newest intact checkpoint if there is one.
+        resume: Resume from the newest intact checkpoint if there is one.
         watch: Callbacks.
 
     Returns:
         The final state; returned at once if the newest checkpoint has seen all crops.
 
     Raises:
-        CheckpointError: If there are checkpoints and ``go_on`` is False, or all are damaged, or the newest has a
+        CheckpointError: If there are checkpoints and ``resume`` is False, or all are damaged, or the newest has a
             different architecture, or one cannot be written.
         RecipeError: If the crops of a step cannot be divided evenly among the processes.
         CytosegError: If the loss is NaN or diverges, or another process has ended.
@@ -91,7 +91,7 @@ def train(
     accelerator = new_accelerator(settings, device)
     if accelerator.is_main_process:
         sweep(folder)
-    state = _start(folder, plan, crops_from, go_on=go_on, on_note=watch.on_note)
+    state = _start(folder, plan, crops_from, resume=resume, on_note=watch.on_note)
     _refuse_different_starts(state, accelerator, folder)
     if state.crops_seen >= settings.crops:
         return state
@@ -99,15 +99,15 @@ def train(
     steps = train_steps(state, crops, settings=settings, accelerator=accelerator, masks=plan.masks, maps=plan.maps)
     with (
         contextlib.closing(steps),  # type: ignore[type-var] # a generator; its annotation says Iterator for its readers
-        _named_loss_of_a_process(accelerator, folder, plan.architecture.command),
+        _name_lost_process(accelerator, folder, plan.architecture.command),
         finish_step_on_interrupt() as interrupt,
-        _asked_to_end(interrupt),
+        _errors_after_signal_as_interrupt(interrupt),
         _keeper(folder, plan, state, watch) if accelerator.is_main_process else contextlib.nullcontext() as keeper,
     ):
         for report in steps:
             if keeper is not None:
                 keeper.after(report)
-            if _agreed(interrupt.requested, report, accelerator):
+            if _agree_to_stop(interrupt.requested, report, accelerator):
                 raise KeyboardInterrupt
     return state
 
@@ -117,16 +117,16 @@ def _start(
     plan: TrainPlan,
     crops_from: Callable[[int], Dataset[Tensor]],
     *,
-    go_on: bool,
+    resume: bool,
     on_note: Callable[[str], None],
 ) -> TrainState:
     state = new_state(plan.architecture, plan.settings)
-    if not go_on and (found := find_checkpoints(folder)):
+    if not resume and (found := find_checkpoints(folder)):
         raise CheckpointError(
             f"{folder}: already contains {found[0].name}. Add --resume to continue from it, "
             "or choose another folder (folder=runs/NAME)."
         )
-    resumed = resume(folder, state, on_damaged=on_note)
+    resumed = resume_from_newest(folder, state, on_damaged=on_note)
     if resumed is not None:
         _note_changes(resumed, plan, on_note)
     elif plan.init is not None:
@@ -211,7 +211,7 @@ class _Keeper:
     def __init__(self, folder: Path, plan: TrainPlan, state: TrainState, watch: Watch) -> None:
         self._folder, self._plan, self._state, self._watch = folder, plan, state, watch
         self._log = MetricsLog(folder / "metrics.jsonl", keep_until=state.crops_seen)
-        self._saved_at = self._looked_at = state.crops_seen
+        self._saved_at = self._previewed_at = state.crops_seen
 
     def after(self, report: StepReport) -> None:
         """Log a step; save and draw samples when due."""
@@ -221,13 +221,13 @@ class _Keeper:
         watch.on_step(report)
         if passed(settings.checkpoint_crops, self._saved_at, report.crops_seen):
             self.save()
-        if watch.look_crops is not None and passed(watch.look_crops, self._looked_at, report.crops_seen):
-            self._looked_at = report.crops_seen
-            self._look()
+        if watch.preview_crops is not None and passed(watch.preview_crops, self._previewed_at, report.crops_seen):
+            self._previewed_at = report.crops_seen
+            self._draw_preview()
 
-    def _look(self) -> None:
+    def _draw_preview(self) -> None:
         try:
-            self._watch.on_look(self._state)
+            self._watch.on_preview(self._state)
         except OSError as error:  # a failed preview must not stop the training
             self._watch.on_note(f"No images at crop {self._looked_at} ({error}). Training continues.")
 
@@ -262,7 +262,7 @@ def _keeper(folder: Path, plan: TrainPlan, state: TrainState, watch: Watch) -> I
 
 
 @contextlib.contextmanager
-def _asked_to_end(interrupt: Interrupt) -> Iterator[None]:
+def _errors_after_signal_as_interrupt(interrupt: Interrupt) -> Iterator[None]:
     """Treat errors after a signal as its consequence: terminated workers, a closed terminal."""
     try:
         yield
@@ -272,7 +272,7 @@ def _asked_to_end(interrupt: Interrupt) -> Iterator[None]:
         raise KeyboardInterrupt from error
 
 
-def _agreed(wanted: bool, report: StepReport, accelerator: Accelerator) -> bool:
+def _agree_to_stop(wanted: bool, report: StepReport, accelerator: Accelerator) -> bool:
     """Return whether to stop, only at readings, so that no loss is left unread.
 
     Processes must agree on the step, or one would wait for another forever.
@@ -284,7 +284,7 @@ def _agreed(wanted: bool, report: StepReport, accelerator: Accelerator) -> bool:
 
 
 @contextlib.contextmanager
-def _named_loss_of_a_process(accelerator: Accelerator, folder: Path, command: str) -> Iterator[None]:
+def _name_lost_process(accelerator: Accelerator, folder: Path, command: str) -> Iterator[None]:
     """Report in one sentence that another process has ended, instead of a connection error."""
     try:
         yield

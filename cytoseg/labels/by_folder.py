@@ -52,7 +52,7 @@ def named_as_before(read: ReadCrop, before: Mapping[str, LabelledCrop], *, taken
     Such a folder may be imported again on its own; a second entry of its crops could end up in training and test.
 
     Args:
-        reading: The crop.
+        read: The crop.
         before: Crops of earlier imports, by id.
         taken: Ids that crops of this import have.
     """

@@ -75,7 +75,7 @@ def _refuse_other_mpp(folder: Path, recipe: Recipe) -> None:
         )
 
 
-def look_at_reconstructions(folder: Path, state: TrainState, recipe: Recipe, crops: Tensor) -> float:
+def draw_reconstructions(folder: Path, state: TrainState, recipe: Recipe, crops: Tensor) -> float:
     """Draw loss.png and reconstructed.png: rows of crops above rows of their reconstructions.
 
     Args:

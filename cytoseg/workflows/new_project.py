@@ -16,7 +16,7 @@ from cytoseg.slides.open import SLIDE_SUFFIXES, find_slides, open_slide, read_at
 from cytoseg.slides.optical_density import optical_density
 from cytoseg.slides.settings import BackgroundSection
 from cytoseg.synthetic.generate import generate_slide
-from cytoseg.workflows.recipe_text import Wanted, base_model, look_at, recipe_text
+from cytoseg.workflows.recipe_text import Wanted, base_model, inspect_slides, recipe_text
 from cytoseg.writing import write_atomically
 
 THUMBNAIL_PX = 160
@@ -132,7 +132,7 @@ def make_project(project: Project, base: Path, roots: Sequence[Path]) -> Path:
     folder = project.folder.resolve()
     slides = find_slides([folder], ["**/*"])
     written = folder.relative_to(base.resolve()) if folder.is_relative_to(base.resolve()) else folder
-    write_atomically(path, recipe_text(name, [written], look_at(slides), project.wanted))
+    write_atomically(path, recipe_text(name, [written], inspect_slides(slides), project.wanted))
     try:
         recipe = load_recipe(str(path))
         run = base / recipe.run_folder()

@@ -12,7 +12,7 @@ from cytoseg.errors import SlideError, report, together
 from cytoseg.shipped import shipped_models
 from cytoseg.slides.open import open_slide
 
-LOOKED_AT = 50
+MAX_INSPECTED = 50
 """Number of slides opened to propose a pixel size, spread over the collection."""
 LARGEST_PX, MULTIPLE_PX = 256, 8
 """Default side of a crop if the slides are large enough; the network downsamples it three times."""
@@ -38,7 +38,7 @@ class Sizes:
         return max((mpp for mpp, count in counts.items() if 10 * count >= counts.total()), default=None)
 
 
-def look_at(slides: Sequence[Path]) -> Sizes:
+def inspect_slides(slides: Sequence[Path]) -> Sizes:
     """Read pixel sizes and sizes of some slides.
 
     Raises:
@@ -46,7 +46,7 @@ def look_at(slides: Sequence[Path]) -> Sizes:
     """
     found: list[tuple[float | None, int]] = []
     problems: list[str] = []
-    for path in slides[:: max(1, -(-len(slides) // LOOKED_AT))]:
+    for path in slides[:: max(1, -(-len(slides) // MAX_INSPECTED))]:
         try:
             with open_slide(path) as slide:
                 size = slide.levels[0].size

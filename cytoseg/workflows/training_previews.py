@@ -35,7 +35,7 @@ PATIENCE_S = 600.0
 DENOISED_CROPS = 6
 
 
-def look(
+def draw_previews(
     folder: Path, state: TrainState, recipe: Recipe, crops: Tensor, *, patience_s: float | None = PATIENCE_S
 ) -> None:
     """Draw loss.png, denoised.png and samples.png from the averaged weights.
@@ -58,8 +58,8 @@ def look(
         save_samples(folder / "samples.png", unet, recipe, count=count, patience_s=patience_s)
 
 
-def pictures_of(folder: Path, recipe: Recipe) -> list[Path]:
-    """List the existing images of ``look`` for this recipe, without samples that are still noise.
+def existing_previews(folder: Path, recipe: Recipe) -> list[Path]:
+    """List the existing images of ``draw_previews`` for this recipe, without samples that are still noise.
 
     Args:
         folder: The run's ``ddpm`` folder.
@@ -127,7 +127,7 @@ def save_denoised(path: Path, unet: torch.nn.Module, crops: Tensor, recipe: Reci
 
 
 @contextlib.contextmanager
-def tracked(folder: Path, recipe: Recipe, architecture: Architecture) -> Iterator[Callable[[StepReport], None]]:
+def tensorboard_log(folder: Path, recipe: Recipe, architecture: Architecture) -> Iterator[Callable[[StepReport], None]]:
     """Return a function that logs a step to TensorBoard, if the recipe enables it.
 
     Raises:

@@ -10,7 +10,7 @@ from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.diffusion.train_steps import StepReport
 from cytoseg.recipe import Recipe
 from cytoseg.workflows.recorded_command import progress
-from cytoseg.workflows.training_previews import tracked
+from cytoseg.workflows.training_previews import tensorboard_log
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def shown_steps(
     """
     first: list[int] = []
     begin = time.perf_counter()
-    with progress("crops", plan.settings.crops) as bar, tracked(folder, recipe, plan.architecture) as track:
+    with progress("crops", plan.settings.crops) as bar, tensorboard_log(folder, recipe, plan.architecture) as track:
 
         def on_step(report: StepReport) -> None:
             if not first:

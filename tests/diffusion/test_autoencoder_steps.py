@@ -43,7 +43,7 @@ def run(make_settings: Callable[..., TrainSettings], random_crops: Callable[...,
                 signal.raise_signal(signal.SIGTERM)
 
         crops_from = lambda first: random_crops(first, settings.crops)  # noqa: E731 - an argument with a name
-        return train(folder, plan, crops_from, device=CPU, go_on=True, watch=Watch(on_step))
+        return train(folder, plan, crops_from, device=CPU, resume=True, watch=Watch(on_step))
 
     return run
 

@@ -41,14 +41,14 @@ def _dark(_numbers: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def train_maps(make_settings: Callable[..., TrainSettings], random_crops: Callable[[int], Dataset[Tensor]]) -> Train:
-    def run(folder: Path, architecture: Architecture = OF_MAPS, *, go_on: bool = False, **changes: Any) -> TrainState:
+    def run(folder: Path, architecture: Architecture = OF_MAPS, *, resume: bool = False, **changes: Any) -> TrainState:
         watch = Watch(changes.pop("on_step", lambda _: None), changes.pop("on_note", lambda _: None))
         maps = _dark if architecture.condition == "map" else None
         further = {"maps": maps, "maps_from": changes.pop("maps_from", ""), "init": changes.pop("init", None)}
         settings = make_settings(**changes)
         plan = TrainPlan(architecture, settings, {"training": dataclasses.asdict(settings)}, **further)
         crops_from = lambda first: random_crops(first, settings.crops)  # noqa: E731 - an argument with a name
-        return train(folder, plan, crops_from, device=torch.device("cpu"), go_on=go_on, watch=watch)
+        return train(folder, plan, crops_from, device=torch.device("cpu"), resume=resume, watch=watch)
 
     return run
 
@@ -67,7 +67,7 @@ def test_it_resumes_exactly_and_learns_the_map(
     whole = train_maps(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train_maps(tmp_path / "parts", on_step=_interrupt_at(20))
-    parts = train_maps(tmp_path / "parts", go_on=True)
+    parts = train_maps(tmp_path / "parts", resume=True)
     torch.testing.assert_close(parts.unet.state_dict(), whole.unet.state_dict(), rtol=0, atol=0)
     now, before = (state.unet.get_parameter(FIRST) for state in (whole, new_state(OF_MAPS, make_settings())))
     assert bool((now != before)[:, 3:5].all())
@@ -81,9 +81,9 @@ def test_other_maps_are_noted(tmp_path: Path, train_maps: Train) -> None:
     notes: list[str] = []
     train_maps(tmp_path, crops=4, maps_from="a", on_note=notes.append)
     assert load_state(tmp_path / "checkpoint-000000004")["maps_from"] == "a"
-    train_maps(tmp_path, go_on=True, crops=8, maps_from="a", on_note=notes.append)
+    train_maps(tmp_path, resume=True, crops=8, maps_from="a", on_note=notes.append)
     assert notes == []
-    train_maps(tmp_path, go_on=True, crops=12, maps_from="b", on_note=notes.append)
+    train_maps(tmp_path, resume=True, crops=12, maps_from="b", on_note=notes.append)
     (note,) = notes
     assert note.startswith("The interpreter or the labels that class maps come from have changed since crop 8:")
 

@@ -94,7 +94,7 @@ def test_samples_have_the_mean_that_the_small_picture_gives_them(sampler: str) -
 
 
 def _train(
-    folder: Path, architecture: Architecture, settings: TrainSettings, *, go_on: bool = False, **further: Any
+    folder: Path, architecture: Architecture, settings: TrainSettings, *, resume: bool = False, **further: Any
 ) -> nn.Module:
     maps = SmallPictures(architecture.upsample, architecture.channels, settings.seed)
     plan = TrainPlan(architecture, settings, {}, maps=maps if architecture.upsample > 1 else None, **further)
@@ -103,7 +103,7 @@ def _train(
         plan,
         lambda first: RandomCrops(first, settings.crops),
         device=torch.device("cpu"),
-        go_on=go_on,
+        resume=resume,
         watch=Watch(),
     )
     return state.ema.ema_model
@@ -125,7 +125,7 @@ def test_the_loss_of_the_exact_network_is_the_variance_that_the_small_picture_le
 def test_it_resumes_exactly(tmp_path: Path, make_settings: Callable[..., TrainSettings]) -> None:
     whole = _train(tmp_path / "whole", TWICE, make_settings(crops=12, rate_schedule="constant"))
     _train(tmp_path / "parts", TWICE, make_settings(crops=4, rate_schedule="constant"))
-    parts = _train(tmp_path / "parts", TWICE, make_settings(crops=12, rate_schedule="constant"), go_on=True)
+    parts = _train(tmp_path / "parts", TWICE, make_settings(crops=12, rate_schedule="constant"), resume=True)
     torch.testing.assert_close(parts.state_dict(), whole.state_dict(), rtol=0, atol=0)
     before = new_state(TWICE, make_settings()).unet.get_parameter("input_blocks.0.0.weight")
     assert before.shape == (8, 3 + 4, 3, 3)

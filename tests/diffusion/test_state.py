@@ -15,7 +15,7 @@ from cytoseg.diffusion.state import (
     export_averaged,
     load_backbone,
     prune,
-    resume,
+    resume_from_newest,
     save,
 )
 from cytoseg.diffusion.train_steps import new_state
@@ -42,7 +42,7 @@ def test_what_is_saved_is_resumed_bit_by_bit(
 ) -> None:
     assert save(tmp_path, state, recipe=RECIPE) == tmp_path / "checkpoint-000000008"
     fresh = new_state(tiny, make_settings(seed=9))
-    resumed = resume(tmp_path, fresh, on_damaged=pytest.fail)
+    resumed = resume_from_newest(tmp_path, fresh, on_damaged=pytest.fail)
     assert resumed is not None
     assert resumed.recipe == RECIPE
     assert fresh.crops_seen == 8
@@ -56,7 +56,7 @@ def test_what_is_saved_is_resumed_bit_by_bit(
 
 def test_without_a_checkpoint_the_state_is_unchanged(tmp_path: Path, state: TrainState) -> None:
     before = {name: weights.clone() for name, weights in state.unet.state_dict().items()}
-    assert resume(tmp_path, state, on_damaged=pytest.fail) is None
+    assert resume_from_newest(tmp_path, state, on_damaged=pytest.fail) is None
     assert state.crops_seen == 8
     torch.testing.assert_close(dict(state.unet.state_dict()), before, rtol=0, atol=0)
 
@@ -141,7 +141,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, state: TrainState, 
     else:
         file.unlink()
     notes = list[str]()
-    resumed = resume(tmp_path, state, on_damaged=notes.append)
+    resumed = resume_from_newest(tmp_path, state, on_damaged=notes.append)
     assert resumed is not None
     assert state.crops_seen == resumed.crops_seen == 8
     assert len(notes) == 1
@@ -151,7 +151,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, state: TrainState, 
 def test_when_all_are_damaged_nothing_starts_over_unasked(tmp_path: Path, state: TrainState) -> None:
     (save(tmp_path, state, recipe=RECIPE) / "ema.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"all 1 checkpoints are damaged\. Move them away"):
-        resume(tmp_path, state, on_damaged=lambda _: None)
+        resume_from_newest(tmp_path, state, on_damaged=lambda _: None)
 
 
 def test_what_decides_the_weights_is_compared() -> None:
@@ -176,7 +176,7 @@ def test_another_architecture_is_not_resumed(
     save(tmp_path, state, recipe=RECIPE)
     other = new_state(dataclasses.replace(tiny, dim=16), make_settings())
     with pytest.raises(CheckpointError, match=r"checkpoint-000000008: .*\(dim 8 there, 16 in the recipe\)"):
-        resume(tmp_path, other, on_damaged=pytest.fail)
+        resume_from_newest(tmp_path, other, on_damaged=pytest.fail)
 
 
 def test_the_backbone_has_the_averaged_weights(tmp_path: Path, state: TrainState, tiny: Architecture) -> None:
@@ -220,7 +220,7 @@ def test_what_a_checkpoint_says_of_its_training_is_looked_at(
     content = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps({**content, **wrong}))
     with pytest.raises(DamagedError, match=rf"damaged, or of a different version \(.*{said}"):
-        resume(tmp_path, state, on_damaged=pytest.fail)
+        resume_from_newest(tmp_path, state, on_damaged=pytest.fail)
 
 
 @pytest.mark.parametrize("count", ["64", -1, None, 1.5, 10**16])

@@ -38,14 +38,14 @@ def train_tiny(tiny: Architecture, make_settings: Settings, random_crops: Crops)
     """Train ten steps in a folder; keywords change the settings."""
 
     def run(
-        folder: Path, *, go_on: bool = False, on_step: Any = lambda _: None, watch: Watch | None = None, **changes: Any
+        folder: Path, *, resume: bool = False, on_step: Any = lambda _: None, watch: Watch | None = None, **changes: Any
     ) -> TrainState:
         init, architecture = changes.pop("init", None), changes.pop("architecture", tiny)
         slides, device, masks = changes.pop("slides", ""), changes.pop("device", CPU), changes.pop("masks", None)
         settings = make_settings(**changes)
         crops_from = lambda first: random_crops(first, settings.crops)  # noqa: E731 - an argument with a name
         plan = TrainPlan(architecture, settings, {"training": dataclasses.asdict(settings)}, init, slides, masks)
-        return train(folder, plan, crops_from, device=device, go_on=go_on, watch=watch or Watch(on_step))
+        return train(folder, plan, crops_from, device=device, resume=resume, watch=watch or Watch(on_step))
 
     return run
 
@@ -80,7 +80,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, train_tiny
     with pytest.raises(KeyboardInterrupt):
         train_tiny(tmp_path, on_step=_interrupt_at(20))
     assert [p.name for p in find_checkpoints(tmp_path)] == ["checkpoint-000000020"]
-    _assert_same(train_tiny(tmp_path, go_on=True), whole[0])
+    _assert_same(train_tiny(tmp_path, resume=True), whole[0])
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["crops_seen"] for row in rows] == list(range(4, 41, 4))
     assert rows == whole[1]
@@ -105,7 +105,7 @@ def test_a_hybrid_training_resumes_exactly_and_learns_both(tmp_path: Path, train
     whole = train_tiny(tmp_path / "whole", **changes)
     with pytest.raises(KeyboardInterrupt):
         train_tiny(tmp_path / "parts", on_step=_interrupt_at(16), **changes)
-    _assert_same(train_tiny(tmp_path / "parts", go_on=True, **changes), whole)
+    _assert_same(train_tiny(tmp_path / "parts", resume=True, **changes), whole)
     rows = read_metrics(tmp_path / "whole" / "metrics.jsonl")
     assert rows == read_metrics(tmp_path / "parts" / "metrics.jsonl")
     assert rows[-1]["mask_loss"] < rows[0]["mask_loss"]
@@ -122,7 +122,7 @@ def test_a_training_of_the_variance_resumes_exactly(tmp_path: Path, train_tiny: 
     whole = train_tiny(tmp_path / "whole", **changes, crops=16)
     with pytest.raises(KeyboardInterrupt):
         train_tiny(tmp_path / "parts", on_step=_interrupt_at(8), **changes, crops=16)
-    _assert_same(train_tiny(tmp_path / "parts", go_on=True, **changes, crops=16), whole)
+    _assert_same(train_tiny(tmp_path / "parts", resume=True, **changes, crops=16), whole)
     assert read_metrics(tmp_path / "whole" / "metrics.jsonl") == read_metrics(tmp_path / "parts" / "metrics.jsonl")
 
 
@@ -145,7 +145,7 @@ def test_another_list_of_mask_classes_is_refused_when_resuming_but_not_as_a_star
     train_tiny(tmp_path / "a", architecture=HYBRID, masks=_stripes, crops=4)
     other = dataclasses.replace(HYBRID, mask_classes=("glass", "cell", "dirt"))
     with pytest.raises(CheckpointError, match=r"has different classes \(glass, cell; by the recipe glass, cell, dirt"):
-        train_tiny(tmp_path / "a", architecture=other, go_on=True)
+        train_tiny(tmp_path / "a", architecture=other, resume=True)
     denoising = dataclasses.replace(HYBRID, mask_classes=())
     started = train_tiny(tmp_path / "b", architecture=denoising, init=tmp_path / "a", crops=4)
     assert started.started_from is not None
@@ -166,7 +166,7 @@ def test_on_a_gpu_resuming_comes_to_the_same_weights_within_rounding(
     at_once = train_tiny(tmp_path / "whole", **changes)
     with pytest.raises(KeyboardInterrupt):
         train_tiny(tmp_path / "parts", on_step=_interrupt_at(20), **changes)
-    resumed = train_tiny(tmp_path / "parts", go_on=True, **changes)
+    resumed = train_tiny(tmp_path / "parts", resume=True, **changes)
     # Sums on a GPU may run in another order each time. Ten steps move a weight by up to 1e-2.
     for a, b in ((at_once.unet, resumed.unet), (at_once.ema.ema_model, resumed.ema.ema_model)):
         torch.testing.assert_close(a.state_dict(), b.state_dict(), rtol=0, atol=1e-5 if precision == "no" else 1e-3)
@@ -178,7 +178,7 @@ def test_on_a_gpu_resuming_comes_to_the_same_weights_within_rounding(
 def test_a_finished_training_is_extended_as_if_it_had_never_stopped(tmp_path: Path, train_tiny: Train) -> None:
     constant = {"rate_schedule": "constant", "warmup_crops": 0}
     assert train_tiny(tmp_path / "parts", crops=20, **constant).crops_seen == 20
-    extended = train_tiny(tmp_path / "parts", go_on=True, **constant)
+    extended = train_tiny(tmp_path / "parts", resume=True, **constant)
     _assert_same(extended, train_tiny(tmp_path / "whole", **constant))
 
 
@@ -198,7 +198,7 @@ def test_a_kill_loses_only_what_came_after_the_checkpoint(tmp_path: Path, train_
     with pytest.raises(MemoryError):
         train_tiny(tmp_path, on_step=die, checkpoint_crops=8)
     assert [p.name for p in find_checkpoints(tmp_path)] == ["checkpoint-000000024", "checkpoint-000000016"]
-    _assert_same(train_tiny(tmp_path, go_on=True), whole[0])
+    _assert_same(train_tiny(tmp_path, resume=True), whole[0])
     assert read_metrics(tmp_path / "metrics.jsonl") == whole[1]
 
 
@@ -219,7 +219,7 @@ def test_the_last_step_takes_the_crops_that_are_left(tmp_path: Path, train_tiny:
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path, train_tiny: Train) -> None:
     done, steps = train_tiny(tmp_path, crops=8), list[StepReport]()
-    _assert_same(train_tiny(tmp_path, crops=8, go_on=True, on_step=steps.append), done)
+    _assert_same(train_tiny(tmp_path, crops=8, resume=True, on_step=steps.append), done)
     assert steps == []
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
 
@@ -236,7 +236,7 @@ def test_another_architecture_is_refused(
     train_tiny(tmp_path, crops=8)
     other = dataclasses.replace(tiny, dim_mults=(1, 2, 2))
     with pytest.raises(CheckpointError, match=r"dim_mults \[1, 2\] there, \[1, 2, 2\] in the recipe"):
-        train(tmp_path, TrainPlan(other, make_settings(), {}), random_crops, device=CPU, go_on=True)
+        train(tmp_path, TrainPlan(other, make_settings(), {}), random_crops, device=CPU, resume=True)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
@@ -246,7 +246,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
     weights = tmp_path / "checkpoint-000000024" / "ema.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     notes = list[str]()
-    state = train_tiny(tmp_path, go_on=True, watch=Watch(on_note=notes.append), rate_schedule="constant")
+    state = train_tiny(tmp_path, resume=True, watch=Watch(on_note=notes.append), rate_schedule="constant")
     assert "checkpoint-000000024/ema.safetensors: damaged" in notes[0]
     assert len(notes) == 1
     _assert_same(state, train_tiny(tmp_path / "whole", rate_schedule="constant"))
@@ -255,22 +255,22 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
 def test_a_changed_recipe_is_said(tmp_path: Path, train_tiny: Train) -> None:
     train_tiny(tmp_path, crops=8)
     notes = list[str]()
-    train_tiny(tmp_path, crops=12, rate=0.5, go_on=True, watch=Watch(on_note=notes.append))
+    train_tiny(tmp_path, crops=12, rate=0.5, resume=True, watch=Watch(on_note=notes.append))
     assert notes == ["The recipe has changed since crop 8: training.rate was 0.001, is 0.5. Continuing with it."]
 
 
 def test_looks_come_at_multiples_whenever_it_was_resumed(tmp_path: Path, train_tiny: Train) -> None:
     looks = list[int]()
-    watch = Watch(on_look=lambda state: looks.append(state.crops_seen), look_crops=10)
+    watch = Watch(on_preview=lambda state: looks.append(state.crops_seen), preview_crops=10)
     train_tiny(tmp_path, crops=16, watch=watch)
-    train_tiny(tmp_path, go_on=True, watch=watch)
+    train_tiny(tmp_path, resume=True, watch=watch)
     assert looks == [12, 20, 32, 40]
 
 
 def test_checkpoints_come_at_multiples_whenever_it_was_resumed(tmp_path: Path, train_tiny: Train) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_tiny(tmp_path, on_step=_interrupt_at(12), checkpoint_crops=16, keep_checkpoints=9)
-    train_tiny(tmp_path, go_on=True, checkpoint_crops=16, keep_checkpoints=9)
+    train_tiny(tmp_path, resume=True, checkpoint_crops=16, keep_checkpoints=9)
     assert [int(p.name[-9:]) for p in find_checkpoints(tmp_path)] == [40, 32, 16, 12]
 
 
@@ -297,7 +297,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
             train_tiny(tmp_path, checkpoint_crops=8)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-000000008", "metrics.jsonl"]
     assert load_checkpoint(tmp_path / "checkpoint-000000008").state["crops_seen"] == 8
-    _assert_same(train_tiny(tmp_path, go_on=True), whole[0])
+    _assert_same(train_tiny(tmp_path, resume=True), whole[0])
 
 
 class LostSlide(Dataset[Tensor]):
@@ -320,7 +320,7 @@ def test_a_slide_lost_on_the_way_loses_no_step(
 ) -> None:
     plan = TrainPlan(tiny, make_settings(), {})
     with pytest.raises(SlideError, match=r"a\.tif: cannot be read\."):
-        train(tmp_path, plan, lambda first: LostSlide(random_crops(first)), device=CPU, go_on=False)
+        train(tmp_path, plan, lambda first: LostSlide(random_crops(first)), device=CPU, resume=False)
     assert [p.name for p in find_checkpoints(tmp_path)] == ["checkpoint-000000008"]
 
 
@@ -336,7 +336,7 @@ def test_a_training_starts_from_the_averaged_weights_of_another(
         torch.testing.assert_close(dict(fresh.ema.ema_model.state_dict()), average, rtol=0, atol=1e-6)
         assert notes.pop().startswith("This run uses its architecture: backbone lucidrains, dim 8, dim_mults [1, 2]")
         assert notes.pop() == f"Starting from {init}, trained on 8 crops."
-    resumed = train_tiny(tmp_path / "0", crops=8, rate=1e-9, go_on=True, init=tmp_path / "missing")
+    resumed = train_tiny(tmp_path / "0", crops=8, rate=1e-9, resume=True, init=tmp_path / "missing")
     assert resumed.crops_seen == 8
 
 
@@ -363,7 +363,7 @@ def test_a_step_that_was_cut_is_not_saved(
         with pytest.raises(KeyboardInterrupt):
             train_tiny(tmp_path, checkpoint_crops=16)
     assert [p.name for p in find_checkpoints(tmp_path)] == ["checkpoint-000000016"]
-    _assert_same(train_tiny(tmp_path, go_on=True, checkpoint_crops=16), whole[0])
+    _assert_same(train_tiny(tmp_path, resume=True, checkpoint_crops=16), whole[0])
 
 
 def test_pictures_that_cannot_be_written_do_not_end_a_training(tmp_path: Path, train_tiny: Train) -> None:
@@ -371,7 +371,7 @@ def test_pictures_that_cannot_be_written_do_not_end_a_training(tmp_path: Path, t
         raise OSError(errno.ENOSPC, "No space left on device", "samples.png")
 
     notes = list[str]()
-    state = train_tiny(tmp_path, crops=8, watch=Watch(on_note=notes.append, on_look=full, look_crops=4))
+    state = train_tiny(tmp_path, crops=8, watch=Watch(on_note=notes.append, on_preview=full, preview_crops=4))
     assert state.crops_seen == 8
     assert len(notes) == 2
     assert notes[0].startswith("No images at crop 4 (")
@@ -392,7 +392,7 @@ def test_a_log_that_cannot_be_written_ends_with_a_checkpoint(
         with pytest.raises(OSError, match="No space left"):
             train_tiny(tmp_path)
     assert [p.name for p in find_checkpoints(tmp_path)] == ["checkpoint-000000012"]
-    _assert_same(train_tiny(tmp_path, go_on=True), whole[0])
+    _assert_same(train_tiny(tmp_path, resume=True), whole[0])
 
 
 def test_what_a_kill_left_half_written_is_removed(tmp_path: Path, train_tiny: Train) -> None:
@@ -424,9 +424,9 @@ def test_where_a_training_started_from_is_kept(tmp_path: Path, train_tiny: Train
     expected = {"path": str(base), "sha256": load_state(base)["sha256"]["ema"], "crops_seen": 8}
     train_tiny(tmp_path / "new", crops=4, init=base)
     notes = list[str]()
-    train_tiny(tmp_path / "new", crops=8, go_on=True, init=base, watch=Watch(on_note=notes.append))
+    train_tiny(tmp_path / "new", crops=8, resume=True, init=base, watch=Watch(on_note=notes.append))
     assert notes == []
-    train_tiny(tmp_path / "new", crops=12, go_on=True, init=tmp_path, watch=Watch(on_note=notes.append))
+    train_tiny(tmp_path / "new", crops=12, resume=True, init=tmp_path, watch=Watch(on_note=notes.append))
     assert notes == [f"training.init={tmp_path} is ignored: continuing from crop 8 of this training."]
     assert [load_state(path)["started_from"] for path in find_checkpoints(tmp_path / "new")] == [expected] * 2
 
@@ -434,9 +434,9 @@ def test_where_a_training_started_from_is_kept(tmp_path: Path, train_tiny: Train
 def test_changed_slides_are_said(tmp_path: Path, train_tiny: Train) -> None:
     train_tiny(tmp_path, crops=8, slides="two slides")
     notes = list[str]()
-    train_tiny(tmp_path, crops=12, go_on=True, slides="two slides", watch=Watch(on_note=notes.append))
+    train_tiny(tmp_path, crops=12, resume=True, slides="two slides", watch=Watch(on_note=notes.append))
     assert notes == []
-    train_tiny(tmp_path, crops=16, go_on=True, slides="three slides", watch=Watch(on_note=notes.append))
+    train_tiny(tmp_path, crops=16, resume=True, slides="three slides", watch=Watch(on_note=notes.append))
     assert notes == [
         "The slides have changed since crop 12: from here on the crops differ from those of the original slides."
     ]

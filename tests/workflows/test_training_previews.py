@@ -15,7 +15,7 @@ from cytoseg.diffusion.loss_log import LossReading
 from cytoseg.diffusion.train_steps import StepReport
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe, load_recipe
-from cytoseg.workflows.training_previews import pictures_of, save_denoised, save_samples, tracked
+from cytoseg.workflows.training_previews import existing_previews, save_denoised, save_samples, tensorboard_log
 
 ARCHITECTURE = Architecture()
 REPORT = StepReport(4, 8, 1e-3, LossReading(torch.tensor([0, 1]), torch.tensor([5, 905]), torch.tensor([0.25, 0.75])))
@@ -73,21 +73,21 @@ def test_samples_are_named_only_when_they_are_worth_a_look(tmp_path: Path, recip
     for name in ("denoised.png", "samples.png"):
         Image.fromarray(noise).save(tmp_path / name)
     wanted = recipe("training.samples=2")
-    assert [path.name for path in pictures_of(tmp_path, wanted)] == ["denoised.png"]
+    assert [path.name for path in existing_previews(tmp_path, wanted)] == ["denoised.png"]
     Image.fromarray(np.sort(noise, axis=1)).save(tmp_path / "samples.png")
-    assert [path.name for path in pictures_of(tmp_path, wanted)] == ["denoised.png", "samples.png"]
-    assert [path.name for path in pictures_of(tmp_path, recipe("training.samples=0"))] == ["denoised.png"]
+    assert [path.name for path in existing_previews(tmp_path, wanted)] == ["denoised.png", "samples.png"]
+    assert [path.name for path in existing_previews(tmp_path, recipe("training.samples=0"))] == ["denoised.png"]
 
 
 def test_nothing_is_tracked_unasked(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
-    with tracked(tmp_path, recipe(), ARCHITECTURE) as log:
+    with tensorboard_log(tmp_path, recipe(), ARCHITECTURE) as log:
         log(REPORT)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_tensorboard_gets_loss_rate_and_ranges(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    with tracked(tmp_path, recipe("training.track=tensorboard"), ARCHITECTURE) as log:
+    with tensorboard_log(tmp_path, recipe("training.track=tensorboard"), ARCHITECTURE) as log:
         log(StepReport(4, 4, 1e-3, None))
         log(REPORT)
     read = events.EventAccumulator(str(tmp_path / "tensorboard"))
@@ -114,4 +114,4 @@ def test_a_missing_tensorboard_is_said(
     monkeypatch.setattr(builtins, "__import__", without)
     wanted = recipe("training.track=tensorboard")
     with pytest.raises(RecipeError, match=r"TensorBoard is not installed\. pip install 'cytoseg\[track\]'"):
-        tracked(tmp_path, wanted, ARCHITECTURE).__enter__()
+        tensorboard_log(tmp_path, wanted, ARCHITECTURE).__enter__()
