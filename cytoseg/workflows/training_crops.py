@@ -1,13 +1,17 @@
 """Random training crops of a recipe's slides."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
+from cytoseg.slides.tissue_sources import SlideSource
 from cytoseg.workflows.recipe_slides import say_lost, tissue_sources
 from cytoseg.workflows.recorded_command import say
 
@@ -36,6 +40,31 @@ def training_crops(
     """
     steps, end = augmentation(recipe.crops), recipe.training.crops if last is None else last
     return lambda first: SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=end)
+
+
+@contextlib.contextmanager
+def crops_of(recipe: Recipe, sources: Sequence[SlideSource]) -> Iterator[RandSlideCropd]:
+    """Open slides for ``cut_crops``, and close them afterwards."""
+    with contextlib.closing(RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px)) as crop:
+        yield crop
+
+
+def cut_crops(recipe: Recipe, crop: RandSlideCropd, *, first: int, count: int, seed: int | None = None) -> Tensor:
+    """Cut crops ``first`` to ``first + count - 1``, augmented as in a training.
+
+    Args:
+        recipe: The recipe, with the channels of its network.
+        crop: From ``crops_of`` or ``tissue_crops``.
+        first: Number of the first crop.
+        count: N.
+        seed: Crop i is a function of (seed, i); None for the seed of the recipe, which gives the crops of its training.
+
+    Returns:
+        (N, C, size, size) float32 in [-1, 1].
+    """
+    steps, seed = augmentation(recipe.crops), recipe.training.seed if seed is None else seed
+    crops = SlideCrops([crop, *steps], seed=seed, first=first, last=first + count)
+    return as_channels(torch.stack([crops[i] for i in range(count)]), recipe.diffusion.channels)
 
 
 def settings_of(recipe: Recipe) -> TrainSettings:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from cytoseg.devices import generator_for, pick_device
 from cytoseg.diffusion.add_noise import alpha_bar, noise_to
-from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.network_output import split_output
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
 from cytoseg.diffusion.space import decoded, space_of
@@ -23,11 +22,11 @@ from cytoseg.labels.index import LabelledCrop
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 from cytoseg.recipe import Recipe
-from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
+from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.studies.architectures import Outcome
 from cytoseg.workflows.autoencoder import trained_autoencoder
 from cytoseg.workflows.compared_methods import Learning, mlps_on
-from cytoseg.workflows.training_crops import settings_of, training_crops
+from cytoseg.workflows.training_crops import cut_crops, settings_of, training_crops
 
 SAMPLE_STEPS, RANGES, HELD_OUT = 50, 5, 32
 _FAR = 2**30
@@ -98,9 +97,7 @@ def measure(recipe: Recipe, question: Question, *, seed: int, on_crops: Callable
 
 def real_crops(recipe: Recipe, crop: RandSlideCropd, first: int, count: int) -> Tensor:
     """Cut crops that no training of the study has seen, the same for all variants and seeds: (N, C, size, size)."""
-    steps = augmentation(recipe.crops)
-    crops = SlideCrops([crop, *steps], seed=0, first=_FAR + first, last=_FAR + first + count)
-    return as_channels(torch.stack([crops[i] for i in range(count)]), recipe.diffusion.channels)
+    return cut_crops(recipe, crop, first=_FAR + first, count=count, seed=0)
 
 
 def floor_of(recipe: Recipe, question: Question) -> tuple[float, float]:

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from typer.testing import Result
 
-from cytoseg.commands.score_samples import _read as read_sample
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation import generative_features
 from cytoseg.evaluation.generative_features import feature_network
 from cytoseg.recipe import load_recipe
-from cytoseg.workflows import seen_crops
+from cytoseg.workflows import copy_search
+from cytoseg.workflows.compared_samples import _read as read_sample
 from cytoseg.workflows.recipe_slides import tissue_sources
-from cytoseg.workflows.seen_crops import cut, opened
+from cytoseg.workflows.training_crops import crops_of, cut_crops
 from tests.formats.test_read_mask import grey_png
 
 CytosegCommand = Callable[..., Result]
@@ -39,9 +39,13 @@ def leave_training_crops(*numbers: int, turns: int = 0) -> None:
         pixels[:, 240:] = 245
         Image.fromarray(pixels).save(f"slides/dark_{name}.png", dpi=(50_800, 50_800))
     recipe = load_recipe("tiny.yaml")
-    with opened(recipe, tissue_sources(recipe).sources) as crop:
+    with crops_of(recipe, tissue_sources(recipe).sources) as crop:
         for place, number in enumerate(numbers):
-            pixels = ((cut(recipe, crop, number, 1)[0].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8)
+            pixels = (
+                ((cut_crops(recipe, crop, first=number, count=1)[0].permute(1, 2, 0).numpy() + 1) * 127.5)
+                .round()
+                .astype(np.uint8)
+            )
             Image.fromarray(np.rot90(pixels, turns)).save(FOLDER / f"sample_{place:05d}.png")
 
 
@@ -93,7 +97,7 @@ def test_the_search_ends_at_a_limit_and_counts_what_the_model_has_seen(
     leave_samples()
     leave_training_crops(0, 40, 90)
     Path("runs/tiny/ddpm/checkpoint-000000120").mkdir(parents=True)
-    monkeypatch.setattr(seen_crops, "MAX_SEARCHED", 64)
+    monkeypatch.setattr(copy_search, "MAX_SEARCHED", 64)
     result = cytoseg("score-samples", "tiny.yaml", "training.crops=1000", "--draws", "1")
     assert result.exit_code == 0, result.output
     found = json.loads((FOLDER / "scores.json").read_text())

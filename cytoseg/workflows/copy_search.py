@@ -1,22 +1,19 @@
-"""Features of the crops that a model was trained on, in which copies are searched."""
+"""Searching samples for copies of the crops that a model was trained on."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cytoseg.checkpoints import crops_seen_of, find_checkpoints
-from cytoseg.diffusion.channels import as_channels
 from cytoseg.evaluation.generative_features import filter_features
 from cytoseg.evaluation.generative_scores import Features, count_copies
 from cytoseg.recipe import Recipe
-from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.tissue_sources import SlideSource
 from cytoseg.workflows.recorded_command import progress
+from cytoseg.workflows.training_crops import crops_of, cut_crops
 
 MAX_SEARCHED = 20_000
 """Training crops among which copies are searched: minutes on one core."""
@@ -25,8 +22,8 @@ _TINY = 1e-6
 
 
 @dataclass(frozen=True)
-class SeenCrops:
-    """The first crops of a training, described by generic filters.
+class CopySearch:
+    """The first crops of a training, described by generic filters, in which copies are found.
 
     Mean and standard deviation of a filter over an image do not change when it is flipped or turned by a quarter, so
     copies are found in any of the orientations that a training can show.
@@ -51,8 +48,8 @@ class SeenCrops:
         return count_copies(made, (self.features - mean) / scale)
 
 
-def seen_crops(recipe: Recipe, sources: Sequence[SlideSource], folder: Path) -> SeenCrops:
-    """Describe the crops that the run's model has seen, at most ``MAX_SEARCHED``.
+def search_copies_of(recipe: Recipe, sources: Sequence[SlideSource], folder: Path) -> CopySearch:
+    """Compute the features of the crops that the run's model has seen, at most ``MAX_SEARCHED``.
 
     Args:
         recipe: The recipe of the training.
@@ -63,23 +60,9 @@ def seen_crops(recipe: Recipe, sources: Sequence[SlideSource], folder: Path) -> 
     seen = crops_seen_of(checkpoints[0]) if checkpoints else recipe.training.crops
     searched = min(seen, MAX_SEARCHED)
     parts = []
-    with progress("training crops", searched) as bar, opened(recipe, sources) as crop:
+    with progress("training crops", searched) as bar, crops_of(recipe, sources) as crop:
         for first in range(0, searched, _TOGETHER):
             count = min(_TOGETHER, searched - first)
-            parts.append(filter_features(cut(recipe, crop, first, count))[0])
+            parts.append(filter_features(cut_crops(recipe, crop, first=first, count=count))[0])
             bar.update(first + count)
-    return SeenCrops(np.concatenate(parts), seen)
-
-
-def cut(recipe: Recipe, crop: RandSlideCropd, first: int, count: int) -> Tensor:
-    """Cut crops as in training: crop i is a function of (seed, i)."""
-    steps = augmentation(recipe.crops)
-    crops = SlideCrops([crop, *steps], seed=recipe.training.seed, first=first, last=first + count)
-    return as_channels(torch.stack([crops[i] for i in range(count)]), recipe.diffusion.channels)
-
-
-@contextlib.contextmanager
-def opened(recipe: Recipe, sources: Sequence[SlideSource]) -> Iterator[RandSlideCropd]:
-    """Open slides for ``cut``."""
-    with contextlib.closing(RandSlideCropd(["image"], sources=sources, size_px=recipe.crops.size_px)) as crop:
-        yield crop
+    return CopySearch(np.concatenate(parts), seen)
