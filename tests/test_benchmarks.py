@@ -75,7 +75,9 @@ def test_dropped_pairs_are_compared_with_kept_ones(monkeypatch: pytest.MonkeyPat
     pairs = _benchmark("made_pairs", monkeypatch)
     right, wrong = np.diag([6, 4]), np.array([[5, 1], [2, 2]])  # mean IoU 1, and (5/8 + 2/5) / 2
     judged = [
-        pairs.JudgedPair(pairs.MadePair(i, float(i >= 8), 0.5), *[np.zeros((1, 1))] * 3, wrong if i >= 8 else right)
+        pairs.JudgedPair(
+            pairs.GeneratedPair(i, float(i >= 8), 0.5), *[np.zeros((1, 1))] * 3, wrong if i >= 8 else right
+        )
         for i in range(10)
     ]
     row = pairs.table_of(judged, [0.2], ["cytoplasm", "nucleus"]).rows[0]

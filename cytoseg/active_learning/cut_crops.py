@@ -19,7 +19,7 @@ from cytoseg.maps.map_file import MapFile
 from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
 from cytoseg.predict.summary import SUMMARY, classes_of
 from cytoseg.quoting import join_first
-from cytoseg.slides.made_mark import png_text, read_mark
+from cytoseg.slides.generated_mark import png_text, read_mark
 from cytoseg.slides.open import open_slide, read_at, slide_id
 from cytoseg.slides.slide import Slide
 from cytoseg.writing import atomic_path, write_atomically

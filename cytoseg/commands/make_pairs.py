@@ -8,9 +8,9 @@ import typer
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CytosegError
 from cytoseg.interpreter.bundle import EnsemblePredictor, bundle_hashes, load_bundle
-from cytoseg.synthetic.pair_selection import MadePair, most_certain
+from cytoseg.synthetic.pair_selection import GeneratedPair, most_certain
 from cytoseg.workflows.drawn_samples import Drawing, DrawnSamples, Sampler, draw_samples
-from cytoseg.workflows.made_pairs import MADE, SampleLabels, write_pairs
+from cytoseg.workflows.generated_pairs import MADE, SampleLabels, write_pairs
 from cytoseg.workflows.recorded_command import (
     Overrides,
     RecipeArgument,
@@ -74,7 +74,7 @@ def _labels_of(drawn: DrawnSamples, current: Run) -> SampleLabels:
     return SampleLabels(current.folder / MADE, drawn, bundle_hashes(current.folder / BUNDLE), threshold)
 
 
-def _sentence(pairs: list[MadePair], kept: list[MadePair], *, invalid: int) -> str:
+def _sentence(pairs: list[GeneratedPair], kept: list[GeneratedPair], *, invalid: int) -> str:
     """Describe how many pairs were kept, and how certain they are."""
     numbers = {pair.number for pair in kept}
     dropped = [pair for pair in pairs if pair.number not in numbers]
@@ -84,5 +84,5 @@ def _sentence(pairs: list[MadePair], kept: list[MadePair], *, invalid: int) -> s
     return text + (f"; {invalid} invalid." if invalid else ".")
 
 
-def _mean(pairs: list[MadePair]) -> float:
+def _mean(pairs: list[GeneratedPair]) -> float:
     return float(np.mean([pair.uncertainty for pair in pairs]))

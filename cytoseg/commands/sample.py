@@ -13,10 +13,10 @@ from torch.nn import functional
 from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.sample_folder import ranges, sample_path
 from cytoseg.errors import CytosegError, RecipeError
-from cytoseg.workflows.asked_maps import AskedMaps, asked_maps
 from cytoseg.workflows.drawn_samples import Drawing, DrawnSamples, Sampler, draw_samples, mark_of, read_sample
 from cytoseg.workflows.guidance import guidance_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
+from cytoseg.workflows.requested_maps import RequestedMaps, requested_maps
 from cytoseg.workflows.run_pictures import save_grid
 from cytoseg.workflows.small_pictures import SmallKind
 
@@ -73,7 +73,7 @@ def run(
     with start_run(recipe, overrides, command="sample") as current:
         if guide is not None and maps is not None:
             raise RecipeError("--guide and --maps: a map already sets the class of every pixel. Give one of them.")
-        asked = asked_maps(current.recipe, current.folder, maps, scale)
+        asked = requested_maps(current.recipe, current.folder, maps, scale)
         guided = asked or guidance_of(current.recipe, current.folder, guide, scale)
         n = n or (DEFAULT_N if asked is None else len(asked))
         drawn = draw_samples(current, n, Drawing(sampler, steps, seed, guided, small))
@@ -84,7 +84,7 @@ def run(
         say(f"{n} samples after {drawn.origin.crops_seen} crops. See {picture}.")
 
 
-def _save_grids(drawn: DrawnSamples, n: int, asked: AskedMaps | None, colours: NDArray[np.uint8]) -> Path:
+def _save_grids(drawn: DrawnSamples, n: int, asked: RequestedMaps | None, colours: NDArray[np.uint8]) -> Path:
     """Save the grids that apply; return the most informative one."""
     _save_grid(drawn, n)
     if asked is not None:
@@ -104,7 +104,7 @@ def _save_grid(drawn: DrawnSamples, n: int) -> None:
         )
 
 
-def _save_beside_maps(drawn: DrawnSamples, n: int, asked: AskedMaps, colours: NDArray[np.uint8]) -> None:
+def _save_beside_maps(drawn: DrawnSamples, n: int, asked: RequestedMaps, colours: NDArray[np.uint8]) -> None:
     """Save the first existing samples, each beside its map."""
     folder = drawn.folder
     there = [number for number in range(n) if sample_path(folder, number).exists()][:GRID]

@@ -27,6 +27,7 @@ from cytoseg.memory_use import peak_memory
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog, versions
 from cytoseg.workflows.backbone import interpreter_backbone
+from cytoseg.workflows.generated_pairs import generated_crops
 from cytoseg.workflows.labelled_pixels import (
     LabelledCrops,
     check_rows,
@@ -37,7 +38,6 @@ from cytoseg.workflows.labelled_pixels import (
     room_of,
     used_sentence,
 )
-from cytoseg.workflows.made_pairs import made_crops
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
 from cytoseg.workflows.run_paths import BUNDLE, TEACHER, split_of
 from cytoseg.workflows.source_overlap import refuse_sources_of_own
@@ -238,7 +238,7 @@ def _made(current: Run) -> dict[str, Any]:
     recipe = current.recipe
     if recipe.interpreter.kind != "student" or not recipe.student.made:
         return {}
-    crops = made_crops(current.folder, recipe.student.made, recipe.class_list())
+    crops = generated_crops(current.folder, recipe.student.made, recipe.class_list())
     return {"made": {crop.crop: [crop.image_sha256, crop.label_sha256] for crop in crops}}
 
 

@@ -21,8 +21,8 @@ from cytoseg.formats.json_files import Points, check_line, checked_points, kind_
 from cytoseg.formats.picture_path import find_picture, is_renamed
 from cytoseg.geometry import Size
 from cytoseg.quoting import short_repr
+from cytoseg.slides.generated_mark import GeneratedMark, read_mark
 from cytoseg.slides.image import read_picture
-from cytoseg.slides.made_mark import MadeMark, read_mark
 from cytoseg.slides.parser_errors import DAMAGE
 
 ADVICE = "Save it again in labelme."
@@ -71,7 +71,7 @@ class LabelmeFile:
     content: Mapping[str, Any]
     encoding: str = "utf-8"
     renamed: bool = False
-    made: MadeMark | None = None
+    made: GeneratedMark | None = None
 
 
 def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
@@ -135,7 +135,7 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
     rest = {key: value for key, value in content.items() if key != "imageData"}
     stem = _written_stem(content, path) if where is None else where.stem
     renamed = where is not None and is_renamed(content.get("imagePath"), where)
-    made = _read_made(content, path, root=root) if where is None else read_mark(where)
+    made = _read_generated_mark(content, path, root=root) if where is None else read_mark(where)
     return LabelmeFile(annotation, picture, stem, origin, rest, encoding, renamed, made)
 
 
@@ -282,7 +282,7 @@ def _read_picture(content: Mapping[str, Any], where: Path | None, name: str) -> 
     return read_picture(data, name=f"{name}, imageData")
 
 
-def _read_made(content: Mapping[str, Any], path: Path, *, root: Path) -> MadeMark | None:
+def _read_generated_mark(content: Mapping[str, Any], path: Path, *, root: Path) -> GeneratedMark | None:
     """Read the mark of an embedded image, or of its file if it is there: labelme embeds an image without its text."""
     made = read_mark(_of_base64(content["imageData"]))
     if made is None:

@@ -28,7 +28,7 @@ from cytoseg.labels.map_shapes import (
 )
 from cytoseg.labels.original_annotation import ADVICE, OriginalAnnotation, origin_entry, read_original
 from cytoseg.labels.slide_crops import moved, placed
-from cytoseg.slides.made_mark import png_text
+from cytoseg.slides.generated_mark import png_text
 from cytoseg.writing import replaced
 
 Format = Literal["labelme", "geojson"]

@@ -14,7 +14,7 @@ from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError
 from cytoseg.quoting import short_repr
 from cytoseg.records import FolderOfFile, RecordFile
-from cytoseg.slides.made_mark import MadeMark, png_text
+from cytoseg.slides.generated_mark import GeneratedMark, png_text
 from cytoseg.writing import restore_after_kill
 
 INDEX, MAPS, CROPS, SHEET = "index.json", "maps", "crops", "contact_sheet.png"
@@ -50,7 +50,7 @@ class LabelledCrop:
     pixels: Mapping[str, int]
     ignored: int
     from_prediction: bool = False
-    made: MadeMark | None = None
+    made: GeneratedMark | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a crop.
@@ -184,7 +184,7 @@ def write_crop(
     picture: NDArray[np.uint8],
     label_map: NDArray[np.uint8],
     classes: ClassList,
-    made: MadeMark | None = None,
+    made: GeneratedMark | None = None,
 ) -> LabelledCrop:
     """Write a crop and its label map as PNG.
 

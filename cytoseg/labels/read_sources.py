@@ -34,7 +34,7 @@ from cytoseg.labels.proposal_file import is_saved
 from cytoseg.labels.queue_file import QUEUE
 from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
 from cytoseg.patterns import composed
-from cytoseg.slides.made_mark import MadeMark, read_mark
+from cytoseg.slides.generated_mark import GeneratedMark, read_mark
 
 _READ = (".json", GEOJSON, ".json.gz", f"{GEOJSON}.gz", ".zip")
 
@@ -71,7 +71,7 @@ class ReadCrop:
     proposed: bool = False
     plain: str = ""
     folder: str = ""
-    made: MadeMark | None = None
+    made: GeneratedMark | None = None
 
 
 def _nothing_in(source: Path) -> LabelError:

@@ -8,7 +8,7 @@ import numpy as np
 from cytoseg.errors import LabelError
 from cytoseg.labels.index import LabelledCrop
 from cytoseg.patterns import fits, fitting
-from cytoseg.slides.made_mark import MadeMark
+from cytoseg.slides.generated_mark import GeneratedMark
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ def split_by_slide(
         Both sides, in the given order.
 
     Raises:
-        LabelError: If a name matches no slide or only made images, or a side would be empty.
+        LabelError: If a name matches no slide or only generated images, or a side would be empty.
     """
     real = [crop for crop in crops if crop.made is None]
     slides = sorted({crop.slide for crop in real})
     if test_slides:
-        _refuse_made(crops, slides, test_slides)
+        _refuse_generated(crops, slides, test_slides)
     test = _named(slides, test_slides) if test_slides else _drawn(slides, test_fraction, seed)
     tested = tuple(crop for crop in real if crop.slide in test)
     shows_test = _test_shown(tested, test, test_slides)
@@ -57,8 +57,8 @@ def split_by_slide(
     return split
 
 
-def _refuse_made(crops: Sequence[LabelledCrop], slides: Sequence[str], patterns: Sequence[str]) -> None:
-    """Refuse a name that only fits made images.
+def _refuse_generated(crops: Sequence[LabelledCrop], slides: Sequence[str], patterns: Sequence[str]) -> None:
+    """Refuse a name that only fits generated images.
 
     Raises:
         LabelError: If there is one.
@@ -74,11 +74,11 @@ def _refuse_made(crops: Sequence[LabelledCrop], slides: Sequence[str], patterns:
 
 def _test_shown(
     tested: Sequence[LabelledCrop], test: Set[str], patterns: Sequence[str]
-) -> Callable[[LabelledCrop, MadeMark], bool]:
+) -> Callable[[LabelledCrop, GeneratedMark], bool]:
     """Return a test for made crops that show a test slide, or are an edit of a test crop."""
     pictures = {crop.image_sha256 for crop in tested}
 
-    def shows(crop: LabelledCrop, made: MadeMark) -> bool:
+    def shows(crop: LabelledCrop, made: GeneratedMark) -> bool:
         named = any(fits(slide, patterns) for slide in (crop.slide, made.slide) if slide)
         return named or made.slide in test or (made.of != "" and made.of in pictures)
 

@@ -14,7 +14,7 @@ _TOP_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class MadePair:
+class GeneratedPair:
     """A generated image that the ensemble has labelled.
 
     Attributes:
@@ -40,7 +40,7 @@ def picture_uncertainty(disagreement: NDArray[np.floating]) -> float:
     return float(np.partition(disagreement.ravel(), -count)[-count:].mean(dtype=np.float64))
 
 
-def most_certain(pairs: Sequence[MadePair], drop: float) -> list[MadePair]:
+def most_certain(pairs: Sequence[GeneratedPair], drop: float) -> list[GeneratedPair]:
     """Drop the least certain pairs within strata of tissue.
 
     Args:
@@ -51,14 +51,14 @@ def most_certain(pairs: Sequence[MadePair], drop: float) -> list[MadePair]:
         The pairs kept, by number. Each stratum loses the same fraction, up to rounding.
     """
     strata = _strata(pairs)
-    kept: list[MadePair] = []
+    kept: list[GeneratedPair] = []
     for stratum, dropped in zip(strata, _quotas([len(s) for s in strata], drop), strict=True):
         certain_first = sorted(stratum, key=lambda pair: (pair.uncertainty, pair.number))
         kept += certain_first[: len(stratum) - dropped]
     return sorted(kept, key=lambda pair: pair.number)
 
 
-def _strata(pairs: Iterable[MadePair]) -> list[list[MadePair]]:
+def _strata(pairs: Iterable[GeneratedPair]) -> list[list[GeneratedPair]]:
     """Divide pairs into glass and up to four groups of equal size by tissue."""
     by_tissue = sorted(pairs, key=lambda pair: (pair.tissue, pair.number))
     empty = [pair for pair in by_tissue if pair.tissue < EMPTY_SHARE]

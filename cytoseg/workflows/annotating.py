@@ -33,8 +33,8 @@ from cytoseg.labels.index import INDEX
 from cytoseg.labels.readings import place_of, readings_of, save_reading
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.crops import RandSlideCropd
+from cytoseg.slides.generated_mark import png_text, read_mark
 from cytoseg.slides.image import read_picture
-from cytoseg.slides.made_mark import png_text, read_mark
 from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id
 from cytoseg.workflows.backbone import backbone_folder, needs_backbone
 from cytoseg.workflows.labelled_pixels import ensemble_settings

@@ -24,10 +24,10 @@ from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CytosegError, RecipeError
 from cytoseg.interpreter.guide import guide_by_interpreter
 from cytoseg.recipe import Recipe
-from cytoseg.slides.made_mark import MadeMark, drawn_mark
-from cytoseg.workflows.asked_maps import AskedMaps
+from cytoseg.slides.generated_mark import GeneratedMark, drawn_mark
 from cytoseg.workflows.guidance import Guidance
 from cytoseg.workflows.recorded_command import Bar, Run, progress
+from cytoseg.workflows.requested_maps import RequestedMaps
 from cytoseg.workflows.run_pictures import save_grid
 from cytoseg.workflows.small_pictures import SmallKind, given_to, real_small_pictures, small_run
 
@@ -55,7 +55,7 @@ class Drawing:
     sampler: Sampler
     steps: int | None
     seed: int
-    guided: Guidance | AskedMaps | None = None
+    guided: Guidance | RequestedMaps | None = None
     small: SmallKind | None = None
 
 
@@ -116,7 +116,7 @@ def draw_samples(current: Run, n: int, drawing: Drawing) -> DrawnSamples:
     return DrawnSamples(folder, origin, valid, faults, None if small is None else folder / SMALL)
 
 
-def mark_of(origin: Origin) -> MadeMark:
+def mark_of(origin: Origin) -> GeneratedMark:
     """Return the mark of samples in their files."""
     return drawn_mark(source_of(origin))
 
@@ -141,7 +141,7 @@ def read_sample(path: Path) -> Tensor:
 class _Small:
     sha256: str
     draw: Draw
-    made: MadeMark | None = None
+    made: GeneratedMark | None = None
 
 
 @contextlib.contextmanager
@@ -192,7 +192,7 @@ def _drawer(
     unet: nn.Module,
     origin: Origin,
     recipe: Recipe,
-    guided: Guidance | AskedMaps | None,
+    guided: Guidance | RequestedMaps | None,
     given: Callable[[Sequence[int]], Tensor] | None,
 ) -> Draw:
     """Return the function that draws samples of the run's model, from their small images if it enlarges them."""
@@ -209,7 +209,7 @@ def _drawer(
 
 
 def _draw_with(
-    unet: nn.Module, origin: Origin, network: DiffusionSection, guided: Guidance | AskedMaps | None = None
+    unet: nn.Module, origin: Origin, network: DiffusionSection, guided: Guidance | RequestedMaps | None = None
 ) -> Draw:
     how: dict[str, Any] = {
         "alpha_bars": alpha_bar(network.schedule, network.timesteps),
@@ -221,7 +221,7 @@ def _draw_with(
         on_cpu = noise_of(origin.seed, numbers, size_px=origin.size_px // space.factor, channels=space.channels)
         noises = (noise.to(device) for noise in on_cpu)
         drawing, steering = unet, None
-        if isinstance(guided, AskedMaps):
+        if isinstance(guided, RequestedMaps):
             drawing, steering = guided.steer(unet, numbers, **how)
         elif guided is not None:
             steering = guide_by_interpreter(guided.bundle, guided.class_id, unet, scale=guided.scale, **how)
@@ -234,7 +234,7 @@ def _draw_with(
 
 
 def _draw_missing(
-    draw: Draw, folder: Path, wanted: Sequence[int], *, batch: int, made: MadeMark | None, steps: int | None = None
+    draw: Draw, folder: Path, wanted: Sequence[int], *, batch: int, made: GeneratedMark | None, steps: int | None = None
 ) -> dict[int, str]:
     """Draw missing samples, ``batch`` at a time, which fits in memory because the training batch did.
 

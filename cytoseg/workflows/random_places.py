@@ -18,7 +18,7 @@ from cytoseg.labels.proposal_file import proposal, sealed
 from cytoseg.recipe import Recipe
 from cytoseg.slides.contrast import contrast, density, near_empty
 from cytoseg.slides.crops import RandSlideCropd
-from cytoseg.slides.made_mark import png_text, read_mark
+from cytoseg.slides.generated_mark import png_text, read_mark
 from cytoseg.slides.open import slide_id
 from cytoseg.writing import atomic_path, write_atomically
 

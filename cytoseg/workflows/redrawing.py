@@ -26,8 +26,8 @@ from cytoseg.formats.sidecar import read_sidecar
 from cytoseg.interpreter.guide import guide_to_map
 from cytoseg.labels.index import INDEX, load_index, pixel_hash
 from cytoseg.recipe import Recipe
-from cytoseg.slides.made_mark import MadeMark, edited_mark, png_text, read_mark
-from cytoseg.workflows.asked_maps import guiding_bundle, scale_of
+from cytoseg.slides.generated_mark import GeneratedMark, edited_mark, png_text, read_mark
+from cytoseg.workflows.requested_maps import guiding_bundle, scale_of
 from cytoseg.writing import atomic_path
 
 Picture = NDArray[np.uint8]
@@ -142,7 +142,7 @@ class Editor:
         return torch.from_numpy(padded).to(self._device)
 
 
-def mark_of_edit(crop: Path, picture: Picture, labels: Path, *, seed: int) -> MadeMark:
+def mark_of_edit(crop: Path, picture: Picture, labels: Path, *, seed: int) -> GeneratedMark:
     """Return the mark of an edited image, with the slide of the original if it is known.
 
     Args:
@@ -163,7 +163,7 @@ def mark_of_edit(crop: Path, picture: Picture, labels: Path, *, seed: int) -> Ma
     return edited_mark(f"{crop.name}, seed {seed}", slide=slide, of=sha256)
 
 
-def save_edited(path: Path, picture: Picture, mark: MadeMark) -> None:
+def save_edited(path: Path, picture: Picture, mark: GeneratedMark) -> None:
     """Write an edited image as PNG; its text states that it is generated.
 
     Args:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cytoseg.slides.made_mark import MadeMark, png_text
+from cytoseg.slides.generated_mark import GeneratedMark, png_text
 from cytoseg.writing import atomic_path
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 
-def save_grid(path: Path, images: Tensor, *, columns: int | None = None, made: MadeMark | None = None) -> None:
+def save_grid(path: Path, images: Tensor, *, columns: int | None = None, made: GeneratedMark | None = None) -> None:
     """Save images in a grid as one PNG, 2 px apart.
 
     Args:

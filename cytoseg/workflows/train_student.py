@@ -13,7 +13,7 @@ from cytoseg.interpreter.distillation import Lesson, distil
 from cytoseg.interpreter.student import Student
 from cytoseg.interpreter.tune_state import Resume
 from cytoseg.labels.import_labels import LabelledCrop
-from cytoseg.workflows.made_pairs import made_crops
+from cytoseg.workflows.generated_pairs import generated_crops
 from cytoseg.workflows.recorded_command import Run, progress, say
 from cytoseg.workflows.tune_decoder import StepLog
 from cytoseg.workflows.unlabelled_crops import unlabelled_crops
@@ -48,7 +48,7 @@ def taught(
     """
     recipe = current.recipe
     predictor = EnsemblePredictor(teacher, device=device)
-    made = made_crops(current.folder, recipe.student.made, recipe.class_list())
+    made = generated_crops(current.folder, recipe.student.made, recipe.class_list())
     crops = (*train, *made)
     lessons = [_lesson(predictor, crop.picture(), crop.label_map()) for crop in _watched(crops, "labelled crops")]
     with unlabelled_crops(recipe, size_px=recipe.tile_px()) as crop:

@@ -24,7 +24,7 @@ from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou, mean_iou
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.studies.compare import Predict
-from cytoseg.synthetic.pair_selection import MadePair, most_certain
+from cytoseg.synthetic.pair_selection import GeneratedPair, most_certain
 from cytoseg.workflows.run_paths import split_of
 from tests.benchmarks.judge import JUDGES, train_judge
 from tests.benchmarks.machine import Table, describe, shared_note
@@ -46,7 +46,7 @@ class JudgedPair:
         counts: (classes, classes), rows the judge's class, columns the label's.
     """
 
-    pair: MadePair
+    pair: GeneratedPair
     picture: Map
     label: Map
     seen: Map
@@ -58,7 +58,7 @@ def judged_pairs(recipe: Recipe, judge: Predict) -> list[JudgedPair]:
     run, classes = recipe.run_folder(), len(recipe.classes)
     found = []
     for line in (run / "made" / "pairs.jsonl").read_text().splitlines():
-        pair = MadePair(**json.loads(line))
+        pair = GeneratedPair(**json.loads(line))
         picture = np.array(Image.open(run / "samples" / f"sample_{pair.number:05d}.png").convert("RGB"))
         label = np.array(Image.open(run / "made" / "maps" / f"{pair.number:05d}.png"))
         seen = judge(picture)

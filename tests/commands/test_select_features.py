@@ -10,7 +10,7 @@ from cytoseg.commands.select_features import _real, memory_bytes, parse_timestep
 from cytoseg.errors import LabelError, RecipeError
 from cytoseg.labels.import_labels import LabelledCrop
 from cytoseg.recipe import load_recipe
-from cytoseg.slides.made_mark import drawn_mark
+from cytoseg.slides.generated_mark import drawn_mark
 
 CytosegCommand = Callable[..., Result]
 

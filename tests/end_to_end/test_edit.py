@@ -13,7 +13,7 @@ from typer.testing import Result
 
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.labels.index import load_index, pixel_hash
-from cytoseg.slides.made_mark import read_mark
+from cytoseg.slides.generated_mark import read_mark
 from cytoseg.workflows.redrawing import mark_of_edit, save_edited
 
 Command = Callable[..., Result]

@@ -16,7 +16,7 @@ from typer.testing import Result
 
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.labels.index import load_index
-from cytoseg.workflows import drawn_samples, made_pairs
+from cytoseg.workflows import drawn_samples, generated_pairs
 
 Command = Callable[..., Result]
 MADE = Path("runs/tiny/made")
@@ -78,7 +78,7 @@ def test_more_pairs_leave_those_that_are_there(cytoseg: Command, home: Path) -> 
 def test_an_interrupted_labelling_goes_on_to_the_same_pairs(
     cytoseg: Command, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(made_pairs, "_TOGETHER", 2)
+    monkeypatch.setattr(generated_pairs, "_TOGETHER", 2)
     assert _make(cytoseg, "--n", "4", "--drop", "0").exit_code == 0
     whole = _labels()
     (MADE / "made.json").unlink()  # as before the first start

@@ -16,7 +16,7 @@ from cytoseg.errors import LabelError
 from cytoseg.labels.export import export_labels
 from cytoseg.labels.import_labels import ImportRules, import_labels, load_index, split_by_slide
 from cytoseg.labels.slide_crops import SlideRules
-from cytoseg.slides.made_mark import edited_mark, png_text, read_mark
+from cytoseg.slides.generated_mark import edited_mark, png_text, read_mark
 from cytoseg.slides.settings import SlidesSection
 from tests.labels.features import box
 

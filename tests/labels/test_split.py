@@ -5,7 +5,7 @@ import pytest
 from cytoseg.errors import LabelError
 from cytoseg.labels.index import LabelledCrop
 from cytoseg.labels.split import split_by_slide
-from cytoseg.slides.made_mark import MadeMark
+from cytoseg.slides.generated_mark import GeneratedMark
 
 
 def crops(*slides: str) -> list[LabelledCrop]:
@@ -61,7 +61,7 @@ def test_an_empty_side_is_refused() -> None:
 
 
 def made(crop: str, slide: str, *, of: str = "", edited: str = "") -> LabelledCrop:
-    mark = MadeMark("Made by a diffusion model, not a patient's: x.", edited, of)
+    mark = GeneratedMark("Made by a diffusion model, not a patient's: x.", edited, of)
     return LabelledCrop(Path("labels"), crop, slide, 4, 4, "x.json", "", "", {}, 0, made=mark)
 
 

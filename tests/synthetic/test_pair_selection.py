@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from cytoseg.synthetic.pair_selection import MadePair, most_certain, picture_uncertainty
+from cytoseg.synthetic.pair_selection import GeneratedPair, most_certain, picture_uncertainty
 
 
-def _pairs(count: int, *, tissue: float = 0.5) -> list[MadePair]:
+def _pairs(count: int, *, tissue: float = 0.5) -> list[GeneratedPair]:
     """Pairs of which the first is the least certain."""
-    return [MadePair(number, 1.0 - number / count, tissue) for number in range(count)]
+    return [GeneratedPair(number, 1.0 - number / count, tissue) for number in range(count)]
 
 
 def test_the_uncertainty_of_a_picture_is_that_of_its_least_certain_tenth() -> None:
@@ -35,8 +35,8 @@ def test_a_share_below_one_never_drops_all() -> None:
 
 
 def test_bare_glass_loses_as_many_as_pictures_with_cells() -> None:
-    glass = [MadePair(i, 0.001 * i, 0.0) for i in range(50)]
-    cells = [MadePair(50 + i, 0.5 + 0.001 * i, 0.3) for i in range(50)]
+    glass = [GeneratedPair(i, 0.001 * i, 0.0) for i in range(50)]
+    cells = [GeneratedPair(50 + i, 0.5 + 0.001 * i, 0.3) for i in range(50)]
     kept = {pair.number for pair in most_certain([*cells, *glass], 0.2)}
     assert set(range(50)) - kept == set(range(40, 50))
     # Cells of equal tissue are divided by number into two strata of 25, each of which loses its five least certain.
@@ -44,13 +44,15 @@ def test_bare_glass_loses_as_many_as_pictures_with_cells() -> None:
 
 
 def test_pictures_are_compared_with_those_of_like_tissue() -> None:
-    sparse = [MadePair(i, 0.1 + 0.001 * i, 0.1) for i in range(20)]
-    dense = [MadePair(20 + i, 0.9 + 0.001 * i, 0.9) for i in range(20)]
+    sparse = [GeneratedPair(i, 0.1 + 0.001 * i, 0.1) for i in range(20)]
+    dense = [GeneratedPair(20 + i, 0.9 + 0.001 * i, 0.9) for i in range(20)]
     dropped = set(range(40)) - {pair.number for pair in most_certain([*sparse, *dense], 0.1)}
     assert dropped == {18, 19, 38, 39}
 
 
 def test_the_remainder_goes_to_the_strata_that_lose_most_by_rounding() -> None:
-    pairs = [MadePair(i, float(i), 0.0) for i in range(9)] + [MadePair(9 + i, float(i), 0.5) for i in range(6)]
+    pairs = [GeneratedPair(i, float(i), 0.0) for i in range(9)] + [
+        GeneratedPair(9 + i, float(i), 0.5) for i in range(6)
+    ]
     kept = {pair.number for pair in most_certain(pairs, 0.1)}  # 1.5, so one: .9 of nine against .6 of six
     assert set(range(15)) - kept == {8}

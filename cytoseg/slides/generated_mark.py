@@ -19,8 +19,8 @@ _MAX_PX = 2048**2
 
 
 @dataclass(frozen=True)
-class MadeMark:
-    """What is known of a made image.
+class GeneratedMark:
+    """What is known of a generated or edited image.
 
     Attributes:
         note: Sentence for people, in the file's Comment.
@@ -33,17 +33,17 @@ class MadeMark:
     of: str = ""
 
 
-def drawn_mark(source: str) -> MadeMark:
+def drawn_mark(source: str) -> GeneratedMark:
     """Return the mark of an image drawn from noise; ``source`` names its model."""
-    return MadeMark(f"Made {_SAYS}: {source}.")
+    return GeneratedMark(f"Made {_SAYS}: {source}.")
 
 
-def edited_mark(source: str, *, slide: str, of: str) -> MadeMark:
+def edited_mark(source: str, *, slide: str, of: str) -> GeneratedMark:
     """Return the mark of an edited image; ``source`` names the original."""
-    return MadeMark(f"Edited {_SAYS}: {source}.", slide, of)
+    return GeneratedMark(f"Edited {_SAYS}: {source}.", slide, of)
 
 
-def png_text(mark: MadeMark | None) -> PngInfo:
+def png_text(mark: GeneratedMark | None) -> PngInfo:
     """Return the text that an image is saved with as PNG (``pnginfo``), empty for one that is not made."""
     text = PngInfo()
     if mark is not None:
@@ -53,7 +53,7 @@ def png_text(mark: MadeMark | None) -> PngInfo:
     return text
 
 
-def read_mark(source: Path | bytes) -> MadeMark | None:
+def read_mark(source: Path | bytes) -> GeneratedMark | None:
     """Read the mark of an image.
 
     Args:
@@ -76,7 +76,7 @@ def read_mark(source: Path | bytes) -> MadeMark | None:
         return None
 
 
-def _mark_of(found: Mapping[Any, Any]) -> MadeMark | None:
+def _mark_of(found: Mapping[Any, Any]) -> GeneratedMark | None:
     texts = {str(key): str(value) for key, value in found.items() if isinstance(value, str)}
     note = next((text for text in texts.values() if _SAYS in text), None)
-    return None if note is None else MadeMark(note, texts.get(_SLIDE, ""), texts.get(_OF, ""))
+    return None if note is None else GeneratedMark(note, texts.get(_SLIDE, ""), texts.get(_OF, ""))

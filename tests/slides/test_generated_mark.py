@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cytoseg.slides.made_mark import MadeMark, drawn_mark, edited_mark, png_text, read_mark
+from cytoseg.slides.generated_mark import GeneratedMark, drawn_mark, edited_mark, png_text, read_mark
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
@@ -15,7 +15,7 @@ PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 @pytest.mark.parametrize(
     "mark", [drawn_mark("ddim sample"), edited_mark("мазок.png", slide="P1 é", of="ab" * 32), None]
 )
-def test_a_mark_is_read_as_it_was_written(tmp_path: Path, mark: MadeMark | None) -> None:
+def test_a_mark_is_read_as_it_was_written(tmp_path: Path, mark: GeneratedMark | None) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(PIXELS).save(path, format="PNG", pnginfo=png_text(mark))
     assert read_mark(path) == read_mark(path.read_bytes()) == mark
@@ -43,12 +43,12 @@ def test_text_that_another_program_rewrote_is_found(tmp_path: Path, packed: bool
     text = PngInfo()
     text.add_text("Description", note, zip=packed)
     Image.fromarray(PIXELS).save(tmp_path / "a.png", pnginfo=text)
-    assert read_mark(tmp_path / "a.png") == MadeMark(note)
+    assert read_mark(tmp_path / "a.png") == GeneratedMark(note)
     # Some programs write the text behind the pixels.
     Image.fromarray(PIXELS).save(tmp_path / "b.png", format="PNG", pnginfo=png_text(None))
     plain = (tmp_path / "b.png").read_bytes()
     behind = plain[:-12] + _chunk(b"tEXt", b"Comment\0" + note.encode()) + plain[-12:]
-    assert read_mark(behind) == MadeMark(note)
+    assert read_mark(behind) == GeneratedMark(note)
 
 
 def test_what_is_no_marked_png_has_no_mark(tmp_path: Path) -> None:

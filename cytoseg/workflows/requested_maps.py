@@ -27,7 +27,7 @@ _KINDS = (".json", ".png", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
-class AskedMaps:
+class RequestedMaps:
     """The maps that samples should show: sample i shows map i; after the last map they start over.
 
     Attributes:
@@ -64,7 +64,7 @@ class AskedMaps:
         return unet, guide
 
 
-def asked_maps(recipe: Recipe, folder: Path, maps: Path | None, scale: float | None) -> AskedMaps | None:
+def requested_maps(recipe: Recipe, folder: Path, maps: Path | None, scale: float | None) -> RequestedMaps | None:
     """Read the class maps that samples should show; None if none are asked for.
 
     Args:
@@ -83,7 +83,7 @@ def asked_maps(recipe: Recipe, folder: Path, maps: Path | None, scale: float | N
         return None
     bundle, interpreter = guiding_bundle(recipe, folder, command=f"--maps {maps}")
     ids, sha256 = _read_all(maps, recipe)
-    return AskedMaps(ids, len(recipe.classes), scale_of(scale, bundle), sha256, bundle, interpreter)
+    return RequestedMaps(ids, len(recipe.classes), scale_of(scale, bundle), sha256, bundle, interpreter)
 
 
 def guiding_bundle(recipe: Recipe, folder: Path, *, command: str) -> tuple[Bundle | None, str]:

@@ -8,15 +8,15 @@ import pytest
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
 from cytoseg.labels.index import LabelIndex, write_index
-from cytoseg.workflows.made_pairs import made_crops
+from cytoseg.workflows.generated_pairs import generated_crops
 
 CLASSES = ClassList(("background", "cell"), ((0, 0, 0), (9, 9, 9)), fill="background")
 
 
 def test_no_pairs_are_read_where_none_are_asked_for(tmp_path: Path) -> None:
-    assert made_crops(tmp_path, 0, CLASSES) == ()
+    assert generated_crops(tmp_path, 0, CLASSES) == ()
     with pytest.raises(LabelError, match="holds 0 generated pairs"):
-        made_crops(tmp_path, 1, CLASSES)
+        generated_crops(tmp_path, 1, CLASSES)
 
 
 @pytest.mark.posix
@@ -29,7 +29,7 @@ def test_a_damaged_list_of_pairs_names_the_command_that_makes_them(tmp_path: Pat
     else:
         index.write_bytes(content)
     with pytest.raises(LabelError, match=r"index\.json: the generated pairs cannot be read\. .+ `cytoseg make-pairs`"):
-        made_crops(tmp_path, 1, CLASSES)
+        generated_crops(tmp_path, 1, CLASSES)
 
 
 def test_pairs_of_other_classes_are_refused(tmp_path: Path) -> None:
@@ -41,4 +41,4 @@ def test_pairs_of_other_classes_are_refused(tmp_path: Path) -> None:
         "Run `cytoseg make-pairs` again"
     )
     with pytest.raises(LabelError, match=says):
-        made_crops(tmp_path, 1, CLASSES)
+        generated_crops(tmp_path, 1, CLASSES)

@@ -19,9 +19,9 @@ from cytoseg.labels.contact_sheet import draw_sheet
 from cytoseg.labels.index import INDEX, SHEET, CropName, LabelIndex, LabelledCrop, load_index, write_crop, write_index
 from cytoseg.records import RecordFile
 from cytoseg.runs import MetricsLog, read_metrics
-from cytoseg.slides.made_mark import drawn_mark
+from cytoseg.slides.generated_mark import drawn_mark
 from cytoseg.slides.optical_density import optical_density
-from cytoseg.synthetic.pair_selection import MadePair, picture_uncertainty
+from cytoseg.synthetic.pair_selection import GeneratedPair, picture_uncertainty
 from cytoseg.terminal import progress
 from cytoseg.workflows.drawn_samples import DrawnSamples
 from cytoseg.writing import atomic_path, replaced, write_atomically
@@ -47,7 +47,7 @@ class _About:
 
 _AGAIN = "Remove the folder and run the command again."
 _FILE = RecordFile(_About, CytosegError, _AGAIN)
-_ROW = RecordFile(MadePair, CytosegError, _AGAIN)
+_ROW = RecordFile(GeneratedPair, CytosegError, _AGAIN)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SampleLabels:
     bundle: dict[str, str]
     tissue_threshold: float
 
-    def label(self, predictor: EnsemblePredictor) -> list[MadePair]:
+    def label(self, predictor: EnsemblePredictor) -> list[GeneratedPair]:
         """Label the samples that have no labels yet, by the same bundle.
 
         Returns:
@@ -112,9 +112,9 @@ class SampleLabels:
             (self.folder / _MAPS).mkdir(parents=True)
             write_atomically(self.folder / _ABOUT, json.dumps(_FILE.content_of(about), indent=1))
 
-    def _read(self) -> dict[int, MadePair]:
+    def _read(self) -> dict[int, GeneratedPair]:
         """Read the pairs labelled before; damaged rows and rows without a label map are labelled again."""
-        found: dict[int, MadePair] = {}
+        found: dict[int, GeneratedPair] = {}
         for row in read_metrics(self.folder / _LOG):
             with contextlib.suppress(ValueError):
                 pair = _ROW.record_of(row)
@@ -127,7 +127,7 @@ class SampleLabels:
     def _map_path(self, number: int) -> Path:
         return self.folder / _MAPS / f"{number:05d}.png"
 
-    def _labelled(self, numbers: Sequence[int], predictor: EnsemblePredictor) -> Iterator[MadePair]:
+    def _labelled(self, numbers: Sequence[int], predictor: EnsemblePredictor) -> Iterator[GeneratedPair]:
         for first in range(0, len(numbers), _TOGETHER):
             some = numbers[first : first + _TOGETHER]
             pictures = np.stack([self.picture(number) for number in some])
@@ -136,7 +136,7 @@ class SampleLabels:
                 with atomic_path(self._map_path(number)) as path:
                     Image.fromarray(maps["probabilities"][i].argmax(0).astype(np.uint8)).save(path)
                 tissue = float((optical_density(pictures[i]).mean(2) > self.tissue_threshold).mean())
-                yield MadePair(number, picture_uncertainty(maps["disagreement"][i]), tissue)
+                yield GeneratedPair(number, picture_uncertainty(maps["disagreement"][i]), tissue)
 
 
 def _remove(folder: Path) -> None:
@@ -146,7 +146,7 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_pairs(kept: Sequence[MadePair], labels: SampleLabels, classes: ClassList) -> Path:
+def write_pairs(kept: Sequence[GeneratedPair], labels: SampleLabels, classes: ClassList) -> Path:
     """Write pairs as labelled crops of the slide ``made``, and replace those written before.
 
     Each image says in its PNG text that it is generated. Generated pairs are not part of the run's labels, so none is
@@ -180,7 +180,7 @@ def write_pairs(kept: Sequence[MadePair], labels: SampleLabels, classes: ClassLi
     return target / SHEET
 
 
-def made_crops(run_folder: Path, count: int, classes: ClassList) -> tuple[LabelledCrop, ...]:
+def generated_crops(run_folder: Path, count: int, classes: ClassList) -> tuple[LabelledCrop, ...]:
     """Read the first generated pairs of a run.
 
     Args:
