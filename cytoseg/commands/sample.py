@@ -18,7 +18,7 @@ from cytoseg.workflows.guidance import guidance_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
 from cytoseg.workflows.requested_maps import RequestedMaps, requested_maps
 from cytoseg.workflows.run_pictures import save_grid
-from cytoseg.workflows.small_pictures import SmallKind
+from cytoseg.workflows.upsampling import SmallKind
 
 GRID = 64
 """Most samples in grid.png."""

@@ -25,10 +25,10 @@ from cytoseg.workflows.launch import launch
 from cytoseg.workflows.map_source import crop_maps
 from cytoseg.workflows.preview_provenance import is_shown, note_shown, weights_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, say, start_run
-from cytoseg.workflows.small_pictures import small_pictures
 from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
 from cytoseg.workflows.training_previews import DENOISED_CROPS, draw_previews, existing_previews
 from cytoseg.workflows.training_progress import shown_steps
+from cytoseg.workflows.upsampling import upsampling_inputs
 
 
 def run(
@@ -85,7 +85,7 @@ def _train(current: Run, folder: Path, *, resume: bool) -> tuple[TrainState, int
     device = pick_device(recipe.training.device)
     if device.type == "cpu":
         tune_cpu_allocator()
-    small = small_pictures(recipe)
+    small = upsampling_inputs(recipe)
     with contextlib.closing(tissue_crops(recipe)) as crop:
         crops_from = training_crops(recipe, crop)
         shown = torch.stack([crops_from(0)[number] for number in range(DENOISED_CROPS)])

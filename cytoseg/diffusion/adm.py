@@ -80,7 +80,7 @@ class AdmUnet(nn.Module):
             x: (N, C, H, W) in [-1, 1]; sides are multiples of 2 ** (levels - 1).
             times: (N,) timesteps.
             classes: (N,) int64 classes, for a network with class conditioning.
-            class_map: (N, map_channels, H, W) from ``class_map.one_hot_map`` or ``small_picture.given_picture``, for a
+            class_map: (N, map_channels, H, W) from ``class_map.one_hot_map`` or ``upsampling.upsampling_input``, for a
                 network conditioned on it; None if it is unknown everywhere.
 
         Returns:

@@ -36,7 +36,7 @@ class OfMap(nn.Module):
 
     Args:
         unet: The noise predictor, conditioned on class maps.
-        class_map: (N, K + 1, H, W) from ``one_hot_map`` or ``small_picture.given_picture``.
+        class_map: (N, K + 1, H, W) from ``one_hot_map`` or ``upsampling.upsampling_input``.
         scale: How closely the map is followed: 1 draws from the model; more extrapolates from a prediction without a
             map to one with it (Ho and Salimans, Classifier-Free Diffusion Guidance, 2021), at twice the cost.
     """

@@ -17,7 +17,7 @@ from cytoseg.quoting import join_first, short_repr
 from cytoseg.recipe.base_model import with_architecture
 from cytoseg.recipe.keys import meant
 from cytoseg.recipe.schema import Recipe
-from cytoseg.recipe.small_run import with_upsampling
+from cytoseg.recipe.upsampling import with_upsampling
 from cytoseg.shipped import did_you_mean, shipped_recipes
 from cytoseg.slides.regular_file import check_disk_answers
 from cytoseg.writing import PATIENCE_S, write_atomically

@@ -29,7 +29,7 @@ from cytoseg.workflows.guidance import Guidance
 from cytoseg.workflows.recorded_command import Bar, Run, progress
 from cytoseg.workflows.requested_maps import RequestedMaps
 from cytoseg.workflows.run_pictures import save_grid
-from cytoseg.workflows.small_pictures import SmallKind, given_to, real_small_pictures, small_run
+from cytoseg.workflows.upsampling import SmallKind, reduced_real_crops, sample_inputs, small_image_model
 
 DDIM_STEPS = 50
 SMALL = "small"
@@ -93,7 +93,7 @@ def draw_samples(current: Run, n: int, drawing: Drawing) -> DrawnSamples:
     """
     recipe, guided = current.recipe, drawing.guided
     steps = _steps(recipe.diffusion, drawing)
-    with _small_pictures(recipe, drawing) as small:
+    with _small_image_source(recipe, drawing) as small:
         unet, _, backbone = load_backbone(current.folder / "ddpm", recipe.architecture())
         crops_seen, sha256 = cast(int, backbone["crops_seen"]), str(backbone["sha256"])
         origin = Origin(drawing.sampler, steps, drawing.seed, recipe.crops.size_px, crops_seen, sha256)
@@ -145,7 +145,7 @@ class _Small:
 
 
 @contextlib.contextmanager
-def _small_pictures(recipe: Recipe, drawing: Drawing) -> Iterator[_Small | None]:
+def _small_image_source(recipe: Recipe, drawing: Drawing) -> Iterator[_Small | None]:
     """Open the source of small images of a model that enlarges them; None for any other model."""
     network = recipe.diffusion
     if network.upsample_from is None and network.upsample == 1:
@@ -156,14 +156,14 @@ def _small_pictures(recipe: Recipe, drawing: Drawing) -> Iterator[_Small | None]
     if _are_drawn(recipe, drawing):
         if network.upsample_from is None:
             raise RecipeError("--small run: diffusion.upsample_from names no run. Name one, or use --small crops.")
-        found = small_run(recipe, network.upsample_from)
+        found = small_image_model(recipe, network.upsample_from)
         asked = None if drawing.steps is None else min(drawing.steps, found.architecture.timesteps)
         steps = _steps(found.architecture, replace(drawing, steps=asked))
         origin = Origin(drawing.sampler, steps, drawing.seed, found.size_px, 0, found.sha256)
         device = pick_device(recipe.training.device)
         yield _Small(found.sha256, _draw_with(found.unet.to(device), origin, found.architecture), mark_of(origin))
         return
-    with real_small_pictures(recipe, drawing.seed) as (sha256, cut):
+    with reduced_real_crops(recipe, drawing.seed) as (sha256, cut):
         yield _Small(sha256, lambda numbers, _on_step: cut(numbers))
 
 
@@ -176,7 +176,7 @@ def _are_drawn(recipe: Recipe, drawing: Drawing) -> bool:
 def _given(folder: Path, recipe: Recipe, drawing: Drawing, numbers: Sequence[int]) -> Tensor:
     """Read the small images of samples as input of the network."""
     small = torch.stack([read_sample(sample_path(folder, number)) for number in numbers])
-    return given_to(numbers, small, recipe, seed=drawing.seed, drawn=_are_drawn(recipe, drawing))
+    return sample_inputs(numbers, small, recipe, seed=drawing.seed, drawn=_are_drawn(recipe, drawing))
 
 
 def _steps(network: DiffusionSection, drawing: Drawing) -> int:

@@ -17,10 +17,10 @@ from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.class_map import OfMap
 from cytoseg.diffusion.network_output import split_output
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
-from cytoseg.diffusion.small_picture import exact_picture, shrink
 from cytoseg.diffusion.space import decoded, space_of
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.train_steps import StepReport
+from cytoseg.diffusion.upsampling import noiseless_input, shrink
 from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe
@@ -52,7 +52,7 @@ def draw_previews(
     unet = state.ema.ema_model.to(device).eval()
     if factor > 1:  # a sample for each crop, from its small image
         small = shrink(as_channels(crops, recipe.diffusion.channels), factor)
-        unet, count = OfMap(unet, exact_picture(small, factor).to(device), scale=1.0), min(count, 1) * len(crops)
+        unet, count = OfMap(unet, noiseless_input(small, factor).to(device), scale=1.0), min(count, 1) * len(crops)
     save_denoised(folder / "denoised.png", unet, crops, recipe)
     if count:
         save_samples(folder / "samples.png", unet, recipe, count=count, patience_s=patience_s)

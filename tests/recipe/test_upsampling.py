@@ -6,7 +6,7 @@ import pytest
 
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe, load_recipe
-from cytoseg.recipe.small_run import small_run_folder
+from cytoseg.recipe.upsampling import small_run_folder
 
 TEXT = """\
 name: large
@@ -19,7 +19,7 @@ classes: [{{name: glass, colour: "#ffffff"}}, {{name: cell, colour: "#000000"}}]
 
 
 @pytest.fixture(autouse=True)
-def small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_image_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Be in a folder with a run of images of 32 px, and its recipe."""
     monkeypatch.chdir(tmp_path)
     _leave(Path("runs/small/ddpm/checkpoint-000000008"), 32)

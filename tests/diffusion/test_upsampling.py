@@ -13,12 +13,12 @@ from cytoseg.diffusion.class_map import OfMap
 from cytoseg.diffusion.network_output import crop_losses
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
 from cytoseg.diffusion.settings import TrainSettings
-from cytoseg.diffusion.small_picture import MAX_NOISE, SmallPictures, exact_picture, given_picture, shrink
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.diffusion.train import Watch, train
 from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.diffusion.train_steps import new_state
 from cytoseg.diffusion.unet import build_diffusion
+from cytoseg.diffusion.upsampling import MAX_NOISE, UpsamplingInputs, noiseless_input, shrink, upsampling_input
 from cytoseg.errors import CheckpointError
 from tests.diffusion.conftest import RandomCrops
 
@@ -36,20 +36,20 @@ def test_pixels_are_averaged() -> None:
 
 def test_the_network_gets_the_noise_level_of_a_picture() -> None:
     small, noise = torch.tensor([[[[0.5]]], [[[0.5]]]]), torch.ones(2, 1, 1, 1)
-    given = given_picture(small, 2, noise=noise, deviations=torch.tensor([0.0, MAX_NOISE]))
+    given = upsampling_input(small, 2, noise=noise, deviations=torch.tensor([0.0, MAX_NOISE]))
     assert given.shape == (2, 2, 2, 2)
     torch.testing.assert_close(given[:, :, 0, 0], torch.tensor([[0.5, 0.0], [0.5 + MAX_NOISE, 0.5]]))
-    torch.testing.assert_close(exact_picture(small, 2), given[:1].expand(2, -1, -1, -1))
+    torch.testing.assert_close(noiseless_input(small, 2), given[:1].expand(2, -1, -1, -1))
 
 
 def test_enlarging_is_bilinear() -> None:
-    given = exact_picture(torch.tensor([[[[0.0, 1.0]]]]), 2)
+    given = noiseless_input(torch.tensor([[[[0.0, 1.0]]]]), 2)
     torch.testing.assert_close(given[0, 0], torch.tensor([[0.0, 0.25, 0.75, 1.0]]).expand(2, -1))
 
 
 def test_each_crop_has_its_own_small_picture_by_its_number_alone() -> None:
     x0 = torch.full((400, 3, 8, 8), 0.5)
-    give = SmallPictures(2, 3, seed=1)
+    give = UpsamplingInputs(2, 3, seed=1)
     crops, given = give(torch.arange(400), x0)
     assert torch.equal(crops, x0)
     assert given.shape == (400, 4, 8, 8)
@@ -63,7 +63,7 @@ def test_each_crop_has_its_own_small_picture_by_its_number_alone() -> None:
     assert float((spread / told[:, None]).std()) == pytest.approx(1.0, rel=0.1)
     _, again = give(torch.arange(200, 203), x0[:3])
     assert torch.equal(again, given[200:203])
-    _, grey = SmallPictures(2, 1, seed=1)(torch.arange(2), x0[:2])
+    _, grey = UpsamplingInputs(2, 1, seed=1)(torch.arange(2), x0[:2])
     assert grey.shape == (2, 2, 8, 8)
 
 
@@ -83,7 +83,7 @@ class _OfGaussian(nn.Module):
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_samples_have_the_mean_that_the_small_picture_gives_them(sampler: str) -> None:
     small = torch.tensor([-0.6, 0.1, 0.7])[:, None, None, None].expand(3, 1, 8, 8)
-    network = OfMap(_OfGaussian(), exact_picture(small, 2), scale=1.0)
+    network = OfMap(_OfGaussian(), noiseless_input(small, 2), scale=1.0)
     noises, how = noise_of(0, range(3), size_px=16, channels=1), {"alpha_bars": BARS, "objective": "pred_noise"}
     if sampler == "ddim":
         drawn = ddim(network, next(noises), steps=200, **how)  # type: ignore[arg-type] # of a dict
@@ -96,7 +96,7 @@ def test_samples_have_the_mean_that_the_small_picture_gives_them(sampler: str) -
 def _train(
     folder: Path, architecture: Architecture, settings: TrainSettings, *, resume: bool = False, **further: Any
 ) -> nn.Module:
-    maps = SmallPictures(architecture.upsample, architecture.channels, settings.seed)
+    maps = UpsamplingInputs(architecture.upsample, architecture.channels, settings.seed)
     plan = TrainPlan(architecture, settings, {}, maps=maps if architecture.upsample > 1 else None, **further)
     state = train(
         folder,
@@ -116,7 +116,7 @@ def test_the_loss_of_the_exact_network_is_the_variance_that_the_small_picture_le
     small, t = torch.linspace(-0.8, 0.8, 64)[:, None, None, None].expand(64, 1, 8, 8), torch.full((64,), 150)
     drawn = torch.randn(2, 64, 1, 16, 16, generator=generator)
     x0 = 0.8 * small[:, :, :1, :1] + 0.1 * drawn[0]
-    found = crop_losses(diffusion, x0, t, drawn[1], class_map=exact_picture(small, 2)).mean()
+    found = crop_losses(diffusion, x0, t, drawn[1], class_map=noiseless_input(small, 2)).mean()
     left = float(BARS[150]) * 0.01
     assert float(found) == pytest.approx(left / (left + 1.0 - float(BARS[150])), rel=0.05)
     assert float(crop_losses(diffusion, x0, t, drawn[1]).mean()) > 3 * float(found)

@@ -14,11 +14,11 @@ from cytoseg.checkpoints import find_checkpoints, is_checkpoint
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.channels import as_channels
-from cytoseg.diffusion.small_picture import SmallPictures, given_picture, shrink
 from cytoseg.diffusion.state import load_backbone, recipe_of_newest
+from cytoseg.diffusion.upsampling import UpsamplingInputs, shrink, upsampling_input
 from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.recipe import Recipe
-from cytoseg.recipe.small_run import small_run_folder
+from cytoseg.recipe.upsampling import small_run_folder
 from cytoseg.slides.crops import SlideCrops, augmentation
 from cytoseg.workflows.backbone import refuse_without_denoising
 from cytoseg.workflows.training_crops import tissue_crops
@@ -31,7 +31,7 @@ _FAR = 2**30
 
 
 @dataclass(frozen=True)
-class SmallRun:
+class SmallImageModel:
     """The model that draws small images.
 
     Attributes:
@@ -47,7 +47,7 @@ class SmallRun:
     sha256: str
 
 
-def small_pictures(recipe: Recipe) -> SmallPictures | None:
+def upsampling_inputs(recipe: Recipe) -> UpsamplingInputs | None:
     """Return the source of small images for training crops; None for a model that does not enlarge.
 
     Raises:
@@ -56,13 +56,13 @@ def small_pictures(recipe: Recipe) -> SmallPictures | None:
     """
     network = recipe.diffusion
     if network.upsample_from is not None:
-        small_run(recipe, network.upsample_from)
+        small_image_model(recipe, network.upsample_from)
     if network.upsample == 1:
         return None
-    return SmallPictures(network.upsample, network.channels, recipe.training.seed)
+    return UpsamplingInputs(network.upsample, network.channels, recipe.training.seed)
 
 
-def small_run(recipe: Recipe, named: Path) -> SmallRun:
+def small_image_model(recipe: Recipe, named: Path) -> SmallImageModel:
     """Load the model that draws small images.
 
     Args:
@@ -84,7 +84,7 @@ def small_run(recipe: Recipe, named: Path) -> SmallRun:
     refuse_without_denoising(folder)
     unet, architecture, origin = load_backbone(folder)
     size = _fitting_size(recipe, architecture, recipe_of_newest(folder), where)
-    return SmallRun(unet, architecture, size, str(origin["sha256"]))
+    return SmallImageModel(unet, architecture, size, str(origin["sha256"]))
 
 
 def _fitting_size(recipe: Recipe, found: Architecture, theirs: dict[str, Any], where: str) -> int:
@@ -134,7 +134,7 @@ def _refuse_other_mpp(mpp: Any, recipe: Recipe, where: str) -> None:
 
 
 @contextlib.contextmanager
-def real_small_pictures(recipe: Recipe, seed: int) -> Iterator[tuple[str, Callable[[Sequence[int]], Tensor]]]:
+def reduced_real_crops(recipe: Recipe, seed: int) -> Iterator[tuple[str, Callable[[Sequence[int]], Tensor]]]:
     """Open the slides, and yield a hash of them and a function from sample numbers to real crops made smaller.
 
     Args:
@@ -156,7 +156,7 @@ def real_small_pictures(recipe: Recipe, seed: int) -> Iterator[tuple[str, Callab
         yield crop.digest(), cut
 
 
-def given_to(numbers: Sequence[int], small: Tensor, recipe: Recipe, *, seed: int, drawn: bool) -> Tensor:
+def sample_inputs(numbers: Sequence[int], small: Tensor, recipe: Recipe, *, seed: int, drawn: bool) -> Tensor:
     """Prepare small images for the model that enlarges them.
 
     Args:
@@ -167,10 +167,10 @@ def given_to(numbers: Sequence[int], small: Tensor, recipe: Recipe, *, seed: int
         drawn: Whether another model drew them; real ones get no noise.
 
     Returns:
-        (N, C + 1, H, W), see ``given_picture``.
+        (N, C + 1, H, W), see ``upsampling_input``.
     """
     noise = torch.stack(
         [torch.randn(small.shape[1:], generator=generator_for(seed, i, what="small sample")) for i in numbers]
     )
     deviations = torch.full((len(numbers),), DRAWN_NOISE if drawn else 0.0)
-    return given_picture(small, recipe.diffusion.upsample, noise=noise, deviations=deviations)
+    return upsampling_input(small, recipe.diffusion.upsample, noise=noise, deviations=deviations)

@@ -20,7 +20,7 @@ def shrink(pictures: Tensor, factor: int) -> Tensor:
     return functional.avg_pool2d(pictures, factor)
 
 
-def given_picture(small: Tensor, factor: int, *, noise: Tensor, deviations: Tensor) -> Tensor:
+def upsampling_input(small: Tensor, factor: int, *, noise: Tensor, deviations: Tensor) -> Tensor:
     """Convert small images to input of the network: enlarged, with a channel for their noise level.
 
     Generated images differ slightly from real ones. A network trained on noisy small images, and given their noise
@@ -43,7 +43,7 @@ def given_picture(small: Tensor, factor: int, *, noise: Tensor, deviations: Tens
 
 
 @dataclass(frozen=True)
-class SmallPictures:
+class UpsamplingInputs:
     """Gives each training crop a small image of itself, as a function of the seed, its number and the crop.
 
     Attributes:
@@ -57,7 +57,7 @@ class SmallPictures:
     seed: int
 
     def __call__(self, numbers: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the (N, 3, H, W) crops and (N, C + 1, H, W) of ``given_picture``."""
+        """Return the (N, 3, H, W) crops and (N, C + 1, H, W) of ``upsampling_input``."""
         small = shrink(as_channels(x0, self.channels), self.factor)
         noises, deviations, known = [], [], []
         for number in numbers.tolist():
@@ -66,11 +66,11 @@ class SmallPictures:
             noises.append(torch.randn(small.shape[1:], generator=generator))
             deviations.append(MAX_NOISE * share)
             known.append(dropped >= UNKNOWN_SHARE)
-        given = given_picture(small, self.factor, noise=torch.stack(noises), deviations=torch.tensor(deviations))
+        given = upsampling_input(small, self.factor, noise=torch.stack(noises), deviations=torch.tensor(deviations))
         given[~torch.tensor(known)] = torch.cat([torch.zeros(self.channels), torch.ones(1)])[:, None, None]
         return x0, given
 
 
-def exact_picture(small: Tensor, factor: int) -> Tensor:
+def noiseless_input(small: Tensor, factor: int) -> Tensor:
     """Prepare small images without noise, (N, C, h, w) to (N, C + 1, H, W)."""
-    return given_picture(small, factor, noise=torch.zeros_like(small), deviations=torch.zeros(len(small)))
+    return upsampling_input(small, factor, noise=torch.zeros_like(small), deviations=torch.zeros(len(small)))
