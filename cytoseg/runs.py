@@ -98,7 +98,7 @@ def recorded(folder: Path, command: str, *, recipe: str, seed: int) -> Iterator[
     record = CommandRecord(command, _now(), seed=seed, versions=versions(), outcome="failed")
     begin = time.perf_counter()
     try:
-        with errors_as_interrupt(), _told_running(folder, record, recipe=recipe):
+        with errors_as_interrupt(), _marked_running(folder, record, recipe=recipe):
             yield details
         record = replace(record, outcome="finished")
     except KeyboardInterrupt:
@@ -113,7 +113,7 @@ def recorded(folder: Path, command: str, *, recipe: str, seed: int) -> Iterator[
             _append(folder / "run.json", record, details, recipe=recipe)
 
 
-def _told_running(folder: Path, record: CommandRecord, *, recipe: str) -> contextlib.AbstractContextManager[None]:
+def _marked_running(folder: Path, record: CommandRecord, *, recipe: str) -> contextlib.AbstractContextManager[None]:
     if process_rank() > 0:
         return contextlib.nullcontext()
     return marked_running(folder, record.command, recipe=recipe, started=record.started)

@@ -1,7 +1,7 @@
 """``cytoseg anomaly``: anomaly maps and ranked regions of slides, against normal ones."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -13,6 +13,7 @@ from cytoseg.errors import PredictionError, RecipeError
 from cytoseg.predict.slide import OnProgress
 from cytoseg.predict.slide_task import SlideTask
 from cytoseg.workflows.anomaly import known_thresholds, learn_thresholds, load_scorer, score_slides, trained_on
+from cytoseg.workflows.failed_slides import report_failed_slides
 from cytoseg.workflows.recorded_command import RecipeArgument, progress, say, start_run
 from cytoseg.workflows.slide_paths import expand, without_overrides
 
@@ -67,7 +68,9 @@ def run(
             if error is None:
                 _tell_slide(task)
         if failed:
-            _report(failed, of=len(outcomes))
+            if len(outcomes) == 1:
+                raise PredictionError(failed[0])
+            report_failed_slides("anomaly", failed, of=len(outcomes))
 
 
 @contextlib.contextmanager
@@ -90,14 +93,3 @@ def _tell_slide(task: SlideTask) -> None:
     areas = ", ".join(f"{name} {share:.1%}" for name, share in found.areas.items())
     say(f"{task.path.name}: above the threshold {areas} (normal 2.5%); {len(found.regions)} regions listed in")
     say(f"  {task.folder / REGIONS_CSV}, map {task.folder / ANOMALY}")
-
-
-def _report(failed: Sequence[str], *, of: int) -> None:
-    """End with status 1 if some slides failed; a single slide is an input error."""
-    if of == 1:
-        raise PredictionError(failed[0])
-    others = ", the others are done" if len(failed) < of else ""
-    typer.echo(f"cytoseg: anomaly: {len(failed)} of {of} slides failed{others}.", err=True)
-    for error in failed:
-        typer.echo(f"  {error}", err=True)
-    raise SystemExit(1)

@@ -18,6 +18,7 @@ from cytoseg.predict.outputs import PREVIEW, is_done, left_out_of, other_slide
 from cytoseg.predict.slide_task import Outcome, SlideTask, attempt
 from cytoseg.predict.summary import summary_of
 from cytoseg.recipe import Recipe, recipe_of
+from cytoseg.workflows.failed_slides import report_failed_slides
 from cytoseg.workflows.recorded_command import one_by_one, progress, say, start_run
 from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.slide_paths import expand, without_overrides
@@ -76,7 +77,7 @@ def run(
     only one slide is given, its failure has exit status 2.
     """
     named, overrides = without_overrides(slides)
-    with _targeted(target, overrides, out=out) as (found, entry):
+    with _opened_target(target, overrides, out=out) as (found, entry):
         paths = expand(named)
         tasks = _tasks(paths, found)
         entry["slides"] = [path.name for path in paths]
@@ -84,15 +85,17 @@ def run(
             outcomes = _watched(on_ray(tasks, address=address), len(tasks))
         else:
             outcomes = _on_this_machine(tasks, workers=workers, device_name=found.recipe.training.device)
-        _tell_what_begins_anew(tasks)
-        failed = [outcome for outcome in outcomes if not _told(outcome)]
+        _tell_restarted(tasks)
+        failed = [outcome for outcome in outcomes if not _tell_outcome(outcome)]
         entry["failed"] = [outcome.task.path.name for outcome in failed]
         if failed:
-            _report(failed, of=len(tasks), alone=len(paths) == 1 and Path(named[0]) == paths[0])
+            _report_failed(failed, of=len(tasks), alone=len(paths) == 1 and Path(named[0]) == paths[0])
 
 
 @contextlib.contextmanager
-def _targeted(target: str, overrides: Sequence[str], *, out: Path | None) -> Iterator[tuple[_Target, dict[str, Any]]]:
+def _opened_target(
+    target: str, overrides: Sequence[str], *, out: Path | None
+) -> Iterator[tuple[_Target, dict[str, Any]]]:
     """Find recipe and bundle; yield them with the run's entry (none for a bundle alone)."""
     bundle = Path(target)
     if not (bundle / STATE).is_file():
@@ -139,7 +142,7 @@ def _check_folders(tasks: Sequence[SlideTask]) -> None:
         raise SlideError(report(problems, what="predict"))
 
 
-def _tell_what_begins_anew(tasks: Sequence[SlideTask]) -> None:
+def _tell_restarted(tasks: Sequence[SlideTask]) -> None:
     """Report which change discards the finished rows of an interrupted slide."""
     for task in tasks:
         other = changed_key_of_unfinished(task.folder, task.provenance)
@@ -168,7 +171,7 @@ def _watched(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
             yield outcome
 
 
-def _told(outcome: Outcome) -> bool:
+def _tell_outcome(outcome: Outcome) -> bool:
     """Report the outcome of a slide; return False if it failed."""
     task = outcome.task
     if outcome.error is None:
@@ -179,15 +182,11 @@ def _told(outcome: Outcome) -> bool:
     return outcome.error is None
 
 
-def _report(failed: Sequence[Outcome], *, of: int, alone: bool) -> NoReturn:
+def _report_failed(failed: Sequence[Outcome], *, of: int, alone: bool) -> NoReturn:
     """List the failed slides and exit with status 1; a single slide is an input error."""
     for outcome in failed:
         if outcome.trace:
             typer.echo(outcome.trace, err=True)
     if alone and not failed[0].trace:
         raise PredictionError(failed[0].error or "")
-    others = ", the others are done" if len(failed) < of else ""
-    typer.echo(f"cytoseg: predict: {len(failed)} of {of} slides failed{others}.", err=True)
-    for outcome in failed:
-        typer.echo(f"  {outcome.error}", err=True)
-    raise SystemExit(1)
+    report_failed_slides("predict", [str(outcome.error) for outcome in failed], of=of)

@@ -28,6 +28,7 @@ from cytoseg.studies.feature_selection.select import Selection, select_features
 from cytoseg.studies.feature_selection.settings import Effort, Question
 from cytoseg.studies.feature_selection.tables import as_markdown, sentence, table_of
 from cytoseg.workflows.backbone import run_backbone
+from cytoseg.workflows.memory_option import parse_memory
 from cytoseg.workflows.recorded_command import (
     Overrides,
     RecipeArgument,
@@ -42,7 +43,6 @@ from cytoseg.writing import atomic_path, write_atomically
 
 EFFORT = Effort()
 TIMESTEPS = (0, 10, 50, 100, 150)
-_UNITS = {"M": 10**6, "G": 10**9}
 
 
 def run(
@@ -62,7 +62,7 @@ def run(
     select_features/ in the run folder. Measurements are not repeated. The choice is written into the recipe file,
     keeping its comments; for a shipped recipe, into a copy in that folder.
     """
-    limits = Limits(60 * minutes, memory_bytes(memory))
+    limits = Limits(60 * minutes, parse_memory(memory))
     with (
         start_run(recipe, overrides, command="select-features") as current,
         alone_in(current.folder / "select_features"),
@@ -76,18 +76,6 @@ def run(
         say(sentence(selection))
         say(f"See {folder / 'select_features.png'} and {folder / 'select_features.md'}.")
         _write_choice(recipe, selection, _present(current.recipe), folder, write=write)
-
-
-def memory_bytes(text: str) -> int:
-    """Parse an amount of memory such as ``500M`` or ``4G``.
-
-    Raises:
-        RecipeError: If it is invalid.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])B?", text.strip(), re.IGNORECASE)
-    if found is None:
-        raise RecipeError(f"--memory {text}: not an amount of memory. Write it like 500M or 4G.")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 def parse_timesteps(text: str | None, recipe: Recipe) -> tuple[int, ...]:

@@ -32,12 +32,12 @@ from cytoseg.workflows.labelled_pixels import (
     LabelledCrops,
     check_rows,
     ensemble_settings,
-    gigabytes,
     pixel_draw,
     pixels_used,
     room_of,
     used_sentence,
 )
+from cytoseg.workflows.memory_option import parse_memory
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
 from cytoseg.workflows.run_paths import BUNDLE, TEACHER, split_of
 from cytoseg.workflows.source_overlap import refuse_sources_of_own
@@ -58,7 +58,7 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
     not test crops; writes the bundle for evaluate and predict into interpreter/ in the run folder. An interrupted
     training keeps the old bundle; the same command resumes a decoder, student or SegDiff.
     """
-    limit = [] if memory is None else [f"features.memory_gb={gigabytes(memory)}"]
+    limit = [] if memory is None else [f"features.memory_gb={parse_memory(memory) / 1e9}"]
     with (
         start_run(recipe, [*(overrides or ()), *limit], command="train-interpreter") as current,
         alone_in((current.folder / BUNDLE).parent),

@@ -44,12 +44,12 @@ def write_sidecar(picture: Path, cut: Cut) -> None:
     Raises:
         OSError: If the disk is full.
     """
-    write_atomically(_beside(picture), json.dumps(_FILE.content_of(cut)))
+    write_atomically(sidecar_path(picture), json.dumps(_FILE.content_of(cut)))
 
 
 def has_sidecar(picture: Path, cut: Cut) -> bool:
     """Return whether the sidecar of an image has exactly this content."""
-    return _FILE.read_or_none(_beside(picture)) == cut
+    return _FILE.read_or_none(sidecar_path(picture)) == cut
 
 
 def parse_origin(value: object, *, name: str) -> Origin:
@@ -93,7 +93,7 @@ def read_sidecar(picture: Path) -> Origin | None:
     Raises:
         LabelError: If the sidecar is damaged.
     """
-    path = _beside(picture)
+    path = sidecar_path(picture)
     if not path.is_file():
         return None
     try:
@@ -103,5 +103,6 @@ def read_sidecar(picture: Path) -> Origin | None:
     return parse_origin(value, name=path.name)
 
 
-def _beside(picture: Path) -> Path:
+def sidecar_path(picture: Path) -> Path:
+    """Return the path of the sidecar of an image."""
     return picture.with_name(picture.stem + SUFFIX)

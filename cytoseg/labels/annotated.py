@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cytoseg.formats.sidecar import SUFFIX, read_sidecar
+from cytoseg.formats.sidecar import SUFFIX, read_sidecar, sidecar_path
 from cytoseg.geometry import Region
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.labels.original_annotation import read_original
@@ -38,7 +38,7 @@ def is_taken(crop: Path) -> bool:
 def remove_partial(crop: Path) -> None:
     """Remove the files of a crop whose image was not written, unless it has saved marks."""
     if not is_taken(crop):
-        for path in (crop.with_suffix(".json"), crop.with_name(crop.stem + SUFFIX)):
+        for path in (crop.with_suffix(".json"), sidecar_path(crop)):
             path.unlink(missing_ok=True)
 
 

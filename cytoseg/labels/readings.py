@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
 from cytoseg.formats.json_files import load_json
-from cytoseg.formats.sidecar import SUFFIX
+from cytoseg.formats.sidecar import sidecar_path
 from cytoseg.labels.corrections import FIX_FILE
 from cytoseg.labels.drawn_marks import Drawn, drawn_of, read_marks, save_marks
 from cytoseg.labels.reviewer_names import file_part, same_person
@@ -184,15 +184,11 @@ def _kept(picture: Path, name: str) -> Path:
 def _copy_picture(picture: Path, place: Path) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        for old, new in ((picture, place), (_sidecar(picture), _sidecar(place))):
+        for old, new in ((picture, place), (sidecar_path(picture), sidecar_path(place))):
             if not new.exists():
                 write_atomically(new, old.read_bytes())
     except OSError as error:
         raise _unwritten(place, error) from error
-
-
-def _sidecar(picture: Path) -> Path:
-    return picture.with_name(picture.stem + SUFFIX)
 
 
 def _unwritten(place: Path, error: OSError) -> LabelError:

@@ -64,7 +64,7 @@ def read_multiscale(path: Path) -> Multiscale:
         found = [_multiscale(folder, _attributes(folder)) for folder in _scene_folders(path)]
     except DAMAGE as error:
         raise SlideError(
-            f"{path.name}: the OME-Zarr metadata is missing or damaged ({_told(error)}). Copy the folder again."
+            f"{path.name}: the OME-Zarr metadata is missing or damaged ({_reason_of(error)}). Copy the folder again."
         ) from error
     if not found:
         raise SlideError(f"{path.name}: is not an OME-Zarr image (no multiscales). Export it as OME-Zarr 0.4.")
@@ -160,5 +160,5 @@ def _step(multiscale: Mapping[str, Any], axis: int) -> float | None:
     return step
 
 
-def _told(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     return f"no {error}" if isinstance(error, KeyError) else str(error)

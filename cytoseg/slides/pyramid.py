@@ -184,7 +184,9 @@ def _write_levels(
     sizes = level_sizes(size)
     raws = [RawMap(part.with_name(f"level{i}.raw"), width=s.width, like=first) for i, s in enumerate(sizes)]
     # By default the UUID depends on the time, so equal pixels would give different files.
-    ome = {"UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, about.identity))} | _physical_size(mpp) | _told(about)
+    ome = (
+        {"UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, about.identity))} | _physical_size(mpp) | _tifffile_metadata(about)
+    )
     is_big = size.width * size.height * first.nbytes >= BIGTIFF_BYTES
     with tifffile.TiffWriter(part, ome=True, bigtiff=is_big) as writer:
         for index, (level, raw) in enumerate(zip(sizes, raws, strict=True)):
@@ -253,7 +255,7 @@ def _tiles(blocks: Iterable[_Block], coarser: RawMap | None, *, categorical: boo
             yield np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
 
 
-def _told(about: About) -> dict[str, Any]:
+def _tifffile_metadata(about: About) -> dict[str, Any]:
     """Convert the metadata to tifffile's arguments."""
     named = {"Name": about.name, "Channel": {"Name": [about.channel]} if about.channel else {}}
     notes = [{"Namespace": space, "Value": dict(values)} for space, values in about.notes.items()]

@@ -1,6 +1,5 @@
 """Labelled pixels for training interpreters: draw, memory, usage."""
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytoseg.errors import RecipeError
 from cytoseg.features.extract import check_finite
 from cytoseg.features.pixel_rows import Room, row_blocks
 from cytoseg.features.pixel_table import PixelDraw, PixelTable
@@ -24,18 +22,6 @@ from cytoseg.recipe import Recipe
 def ensemble_settings(recipe: Recipe, seed: int) -> EnsembleSettings:
     """Return the ensemble settings of a recipe."""
     return EnsembleSettings(**vars(recipe.interpreter), seed=seed)
-
-
-def gigabytes(text: str) -> float:
-    """Parse an amount of memory, such as 4G, 4GB, 3.5G or 500M.
-
-    Raises:
-        RecipeError: If it has another form.
-    """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([GM])B?", text)
-    if not found:
-        raise RecipeError(f"--memory {text!r}: write a number and G or M, such as 4G, 3.5G or 500M.")
-    return float(found[1]) / {"G": 1, "M": 1000}[found[2]]
 
 
 def pixel_draw(recipe: Recipe, seed: int) -> PixelDraw:

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from cytoseg.errors import CheckpointError, RecipeError
+from cytoseg.errors import CheckpointError
 from cytoseg.features.pixel_table import PixelDraw, PixelTable, choose_pixels
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.workflows.labelled_pixels import (
     check_rows,
     ensemble_settings,
-    gigabytes,
     pixel_draw,
     pixels_used,
     used_sentence,
@@ -26,21 +25,6 @@ Load = Callable[..., Recipe]
 @pytest.fixture
 def load(cytoseg: Callable[..., Any], tmp_path: Path) -> Load:
     return lambda *overrides: load_recipe(str(tmp_path / "tiny.yaml"), overrides)
-
-
-@pytest.mark.parametrize(
-    ("text", "gb"), [("4G", 4), ("4GB", 4), ("3.5G", 3.5), ("500M", 0.5), ("500MB", 0.5), ("12000M", 12)]
-)
-def test_amounts_of_memory_are_read(text: str, gb: float) -> None:
-    assert gigabytes(text) == gb
-
-
-@pytest.mark.parametrize(
-    "text", ["4", "G", "4g", "4 G", "4T", "-4G", "4,5G", ".5G", "4.G", "1e3M", "", "4GiB", "\u0664G"]
-)
-def test_anything_else_is_refused_by_name(text: str) -> None:
-    with pytest.raises(RecipeError, match=r"^--memory '.*': write a number and G or M, such as 4G, 3\.5G or 500M\.$"):
-        gigabytes(text)
 
 
 def test_pixels_and_memory_are_reported_by_class() -> None:
