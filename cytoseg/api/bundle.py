@@ -1,7 +1,7 @@
 """API: bundles that segment images and slides."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,10 @@ class Prediction:
     probabilities: NDArray[np.float32]
     uncertainty: NDArray[np.float32]
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{field.name}={getattr(self, field.name).shape}" for field in fields(self))
+        return f"Prediction({shapes})"
+
 
 class Bundle:
     """Trained interpreters with everything needed for prediction.
@@ -51,6 +55,10 @@ class Bundle:
         self._content, self._folder, self._device = content, folder, device
         self._predictor = saved.EnsemblePredictor(content, device=pick_device(device))
         self._recipe = _recipe_of(content, folder) if content.recipe else None
+
+    def __repr__(self) -> str:
+        folder = None if self._folder is None else str(self._folder)
+        return f"Bundle(classes={self.classes}, mpp={self.mpp}, folder={folder!r}, device={self._device!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {"content": self._content, "folder": self._folder, "device": self._device}

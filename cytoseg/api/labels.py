@@ -33,6 +33,9 @@ class Labels:
     names: list[str]
     classes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"Labels({len(self.images)} images of {len(set(self.groups))} groups, classes={self.classes})"
+
 
 def read_labels(
     path: str | PathLike[str],

@@ -30,6 +30,10 @@ class Evaluation:
     groups: tuple[SlideScores, ...]
     confusion: NDArray[np.int64]
 
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{entry.name!r}: {entry.iou.text()}" for entry in self.classes)
+        return f"Evaluation(mean_iou={self.mean_iou.text()}, iou={{{scores}}}, groups={len(self.groups)})"
+
 
 def evaluate(
     predictions: Sequence[Prediction | NDArray[np.integer]],

@@ -26,6 +26,10 @@ class Slide:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
+    def __repr__(self) -> str:
+        size = f"{self.size.width}x{self.size.height}"
+        return f"Slide({str(self.path)!r}, size={size}, levels={len(self.levels)}, mpp={self.mpp})"
+
     @property
     def path(self) -> Path:
         """The file."""

@@ -9,7 +9,7 @@ from cytoseg.objects.settings import ClassTotals
 from cytoseg.records import RecordFile
 
 SUMMARY = "summary.json"
-_AGAIN = "Run `cytoseg predict RECIPE SLIDE` on it again."
+_ADVICE = "Run `cytoseg predict RECIPE SLIDE` on it again."
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SlideSummary:
 
 
 SUMMARY_FILE = RecordFile(
-    SlideSummary, PredictionError, _AGAIN, unnumbered=True, not_json="the file is not complete JSON"
+    SlideSummary, PredictionError, _ADVICE, unnumbered=True, not_json="the file is not complete JSON"
 )
 
 
@@ -68,7 +68,7 @@ def finished_summary(folder: Path) -> SlideSummary:
     """
     found = summary_of(folder)
     if not found.classes:
-        raise PredictionError(f"{SUMMARY} is damaged or of an older version. {_AGAIN}")
+        raise PredictionError(f"{SUMMARY} is damaged or of an older version. {_ADVICE}")
     return found
 
 

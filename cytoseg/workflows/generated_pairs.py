@@ -45,9 +45,9 @@ class _About:
     tissue_threshold: float
 
 
-_AGAIN = "Remove the folder and run the command again."
-_FILE = RecordFile(_About, CytosegError, _AGAIN)
-_ROW = RecordFile(GeneratedPair, CytosegError, _AGAIN)
+_ADVICE = "Remove the folder and run the command again."
+_FILE = RecordFile(_About, CytosegError, _ADVICE)
+_ROW = RecordFile(GeneratedPair, CytosegError, _ADVICE)
 
 
 @dataclass(frozen=True)

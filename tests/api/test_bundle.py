@@ -53,6 +53,13 @@ def test_an_array_gives_what_the_command_line_gives(folder: Path, slide: Path, p
     assert found.probabilities.shape == (2, 140, 160)
 
 
+def test_bundles_and_predictions_are_short_in_a_notebook(folder: Path) -> None:
+    bundle = cs.load_bundle(folder, device="cpu")
+    assert repr(bundle) == f"Bundle(classes=('glass', 'cell'), mpp=None, folder={str(folder)!r}, device='cpu')"
+    maps = cs.Prediction(np.zeros((2, 3), np.uint8), np.zeros((4, 2, 3), np.float32), np.zeros((2, 3), np.float32))
+    assert repr(maps) == "Prediction(class_map=(2, 3), probabilities=(4, 2, 3), uncertainty=(2, 3))"
+
+
 def test_a_slide_by_the_api_is_that_of_the_command_line(folder: Path, slide: Path, predicted: Path) -> None:
     out = folder.parent / "by_api"
     bundle = cs.load_bundle(folder, device="cpu")

@@ -29,6 +29,11 @@ def test_labelme_files_become_arrays(folder: Path, as_given: type) -> None:
     assert (labels.groups, labels.names, labels.classes) == (["12"], ["12_a"], ("glass", "cell"))
 
 
+def test_labels_show_no_pixels_in_a_notebook(folder: Path) -> None:
+    labels = cs.read_labels(folder, ["glass", "cell"])
+    assert repr(labels) == "Labels(1 images of 1 groups, classes=('glass', 'cell'))"
+
+
 def test_unmarked_pixels_are_ignored_without_a_fill_class(folder: Path) -> None:
     labels = cs.read_labels(folder / "12_a.json", ["cell", "other"])
     assert labels.label_maps[0].tolist() == [[cs.IGNORE, 0, 0, cs.IGNORE]] * 4

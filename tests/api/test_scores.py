@@ -47,3 +47,8 @@ def test_predictions_and_stacks_are_taken_too() -> None:
 def test_what_cannot_be_scored_is_refused(found: list, truth: list, problem: str) -> None:
     with pytest.raises(ArrayError, match=problem):
         cs.evaluate(found, truth, ["glass", "cell"])
+
+
+def test_scores_are_short_in_a_notebook() -> None:
+    scores = cs.evaluate([FOUND], [TRUTH], ["glass", "cell"])
+    assert repr(scores) == "Evaluation(mean_iou=0.55, iou={'glass': 0.60, 'cell': 0.50}, groups=1)"

@@ -58,3 +58,8 @@ def test_what_is_no_region_or_size_is_refused(path: Path, region: tuple, size: t
 def test_what_is_no_slide_is_refused(tmp_path: Path) -> None:
     with pytest.raises(cs.CytosegError, match="no such file"):
         cs.open_slide(str(tmp_path / "none.png"))
+
+
+def test_a_slide_shows_its_size_in_a_notebook(path: Path) -> None:
+    with cs.open_slide(path) as slide:
+        assert repr(slide) == f"Slide({str(path)!r}, size=4x4, levels=1, mpp=None)"
