@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
-from cytoseg.labels.import_labels import ImportRules, import_labels, load_index
-from cytoseg.labels.index import INDEX, LabelIndex
+from cytoseg.labels.import_labels import import_labels
+from cytoseg.labels.import_settings import ImportRules
+from cytoseg.labels.index import INDEX, LabelIndex, load_index
 
 
 @dataclass(frozen=True, eq=False)

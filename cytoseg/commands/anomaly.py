@@ -12,9 +12,10 @@ from cytoseg.anomaly.thresholds import Thresholds
 from cytoseg.errors import PredictionError, RecipeError
 from cytoseg.predict.slide import OnProgress
 from cytoseg.predict.slide_task import SlideTask
+from cytoseg.terminal import progress, say
 from cytoseg.workflows.anomaly import known_thresholds, learn_thresholds, load_scorer, score_slides, trained_on
 from cytoseg.workflows.failed_slides import report_failed_slides
-from cytoseg.workflows.recorded_command import RecipeArgument, progress, say, start_run
+from cytoseg.workflows.recorded_command import RecipeArgument, start_run
 from cytoseg.workflows.slide_paths import expand, without_overrides
 
 

@@ -7,6 +7,7 @@ import typer
 
 from cytoseg.interpreter.train_mlps import check_two_classes
 from cytoseg.studies.compare import as_markdown, compare, seconds_each
+from cytoseg.terminal import say, weighted_progress
 from cytoseg.workflows.backbone import backbone_folder, run_backbone, sources_sentence
 from cytoseg.workflows.compared_methods import (
     Learning,
@@ -16,14 +17,7 @@ from cytoseg.workflows.compared_methods import (
     task_of,
     timed,
 )
-from cytoseg.workflows.recorded_command import (
-    Overrides,
-    RecipeArgument,
-    alone_in,
-    say,
-    start_run,
-    weighted_progress,
-)
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, alone_in, start_run
 from cytoseg.workflows.run_paths import split_of
 
 QUICK = ("commonest", "thresholds", "forest", "scratch")

@@ -15,8 +15,9 @@ from cytoseg.devices import computes_bf16, tune_cpu_allocator
 from cytoseg.diffusion.import_lucidrains import mended_torchvision
 from cytoseg.recipe import Recipe
 from cytoseg.runs import versions
+from cytoseg.terminal import console
 from cytoseg.workflows.feature_check import Picture, check_model, tissue_pictures
-from cytoseg.workflows.recorded_command import Overrides, console, start_run
+from cytoseg.workflows.recorded_command import Overrides, start_run
 from cytoseg.workflows.training_crops import tissue_crops
 
 OPTIONAL = {

@@ -11,14 +11,13 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import LabelError
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.slides.image import read_picture
+from cytoseg.terminal import progress, say
 from cytoseg.workflows.edited_map import changed_region, is_glass, read_map
 from cytoseg.workflows.recorded_command import (
     Overrides,
     RecipeArgument,
-    progress,
     refuse_other_classes,
     refuse_other_mpp,
-    say,
     start_run,
 )
 from cytoseg.workflows.redrawing import Edit, EditOptions, Editor, mark_of_edit, save_edited

@@ -15,22 +15,14 @@ from cytoseg.evaluation.tables import evaluation_table
 from cytoseg.features.settings import EXTRACTORS
 from cytoseg.interpreter.bundle import Bundle, load_bundle
 from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
-from cytoseg.labels.import_labels import LabelledCrop, Split
+from cytoseg.labels.index import LabelledCrop
+from cytoseg.labels.split import Split
 from cytoseg.labels.stains import stains_of
 from cytoseg.metrics.results import MEASURES, ObjectScores, Risk, corrected_text
 from cytoseg.recipe import Recipe
 from cytoseg.shipped import shipped_models
-from cytoseg.terminal import cells
-from cytoseg.workflows.recorded_command import (
-    Overrides,
-    RecipeArgument,
-    Run,
-    console,
-    progress,
-    refuse_other_classes,
-    say,
-    start_run,
-)
+from cytoseg.terminal import cells, console, progress, say
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, refuse_other_classes, start_run
 from cytoseg.workflows.run_paths import BUNDLE, split_of
 from cytoseg.workflows.trained_bundle import ensemble_method, refuse_trained_on
 

@@ -13,7 +13,8 @@ from cytoseg.diffusion.state import export_averaged
 from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.errors import CheckpointError
 from cytoseg.runs import read_metrics
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
+from cytoseg.terminal import say
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, start_run
 
 LOSS_CROPS = 10_000
 """The card's losses are means over this many crops: those of a single step are noisy."""

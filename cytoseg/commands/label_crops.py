@@ -15,9 +15,10 @@ from cytoseg.formats.annotation import UNSCORED
 from cytoseg.interpreter.proposals_without_labels import FirstGuess
 from cytoseg.leftovers import sweep_files
 from cytoseg.recipe import Recipe
+from cytoseg.terminal import progress, say, say_next
 from cytoseg.workflows.backbone import backbone_folder
 from cytoseg.workflows.random_places import choose_places, write_place
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, progress, say, say_next, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, start_run
 from cytoseg.workflows.training_crops import tissue_crops
 from cytoseg.writing import write_atomically
 

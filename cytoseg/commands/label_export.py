@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from cytoseg.labels.export import export_labels
-from cytoseg.labels.import_labels import load_index
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, start_run
+from cytoseg.labels.index import load_index
+from cytoseg.terminal import progress, say
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, start_run
 
 
 def run(

@@ -8,10 +8,13 @@ import typer
 
 from cytoseg.errors import LabelError
 from cytoseg.formats.qupath import REGION
-from cytoseg.labels.import_labels import ImportRules, SlideRules, import_labels, load_index
-from cytoseg.labels.index import total_pixels
+from cytoseg.labels.import_labels import import_labels
+from cytoseg.labels.import_settings import ImportRules
+from cytoseg.labels.index import load_index, total_pixels
+from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.patterns import on_disk
-from cytoseg.workflows.recorded_command import Overrides, Run, progress, say, start_run
+from cytoseg.terminal import progress, say
+from cytoseg.workflows.recorded_command import Overrides, Run, start_run
 
 Source = Annotated[
     Path, typer.Argument(metavar="SRC", help="labelme or GeoJSON file, a folder of them, or of images with masks.")

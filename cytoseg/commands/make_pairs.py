@@ -9,6 +9,7 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CytosegError
 from cytoseg.interpreter.bundle import EnsemblePredictor, bundle_hashes, load_bundle
 from cytoseg.synthetic.pair_selection import GeneratedPair, most_certain
+from cytoseg.terminal import say, say_next
 from cytoseg.workflows.drawn_samples import Drawing, DrawnSamples, Sampler, draw_samples
 from cytoseg.workflows.generated_pairs import MADE, SampleLabels, write_pairs
 from cytoseg.workflows.recorded_command import (
@@ -18,8 +19,6 @@ from cytoseg.workflows.recorded_command import (
     alone_in,
     refuse_other_classes,
     refuse_other_mpp,
-    say,
-    say_next,
     start_run,
 )
 from cytoseg.workflows.run_paths import BUNDLE

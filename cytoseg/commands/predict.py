@@ -18,8 +18,9 @@ from cytoseg.predict.outputs import PREVIEW, is_done, left_out_of, other_slide
 from cytoseg.predict.slide_task import Outcome, SlideTask, attempt
 from cytoseg.predict.summary import summary_of
 from cytoseg.recipe import Recipe, recipe_of
+from cytoseg.terminal import one_by_one, progress, say
 from cytoseg.workflows.failed_slides import report_failed_slides
-from cytoseg.workflows.recorded_command import one_by_one, progress, say, start_run
+from cytoseg.workflows.recorded_command import start_run
 from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.slide_paths import expand, without_overrides
 from cytoseg.workflows.slide_tasks import slide_task

@@ -10,8 +10,9 @@ from cytoseg.active_learning.queue_picture import Shown, draw_queue
 from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
 from cytoseg.errors import PredictionError, report
 from cytoseg.leftovers import sweep_files
+from cytoseg.terminal import progress, say, say_next
 from cytoseg.workflows.queue_rules import queue_rules
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, progress, say, say_next, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, start_run
 from cytoseg.writing import atomic_path
 
 

@@ -15,8 +15,9 @@ from cytoseg.quoting import printable
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.recipe.keys import keys_of
 from cytoseg.shipped import find_base_model
+from cytoseg.terminal import console, say, say_next
 from cytoseg.workflows.recipe_slides import tissue_sources
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, console, say, say_next
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument
 
 
 def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:

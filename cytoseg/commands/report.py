@@ -2,7 +2,8 @@
 
 from cytoseg.recipe import load_recipe
 from cytoseg.reporting.report import write_report
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say
+from cytoseg.terminal import say
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument
 
 
 def run(recipe: RecipeArgument, overrides: Overrides = None) -> None:

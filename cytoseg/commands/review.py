@@ -16,7 +16,8 @@ from cytoseg.interrupts import PARENT
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.shipped import shipped_review
 from cytoseg.slides.regular_file import check_disk_answers
-from cytoseg.workflows.recorded_command import Overrides, say
+from cytoseg.terminal import say
+from cytoseg.workflows.recorded_command import Overrides
 from cytoseg.workflows.review_links import opening_lines, surroundings
 
 _PATIENCE_S = 5.0

@@ -13,9 +13,10 @@ from torch.nn import functional
 from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.sample_folder import ranges, sample_path
 from cytoseg.errors import CytosegError, RecipeError
+from cytoseg.terminal import say
 from cytoseg.workflows.drawn_samples import Drawing, DrawnSamples, Sampler, draw_samples, mark_of, read_sample
 from cytoseg.workflows.guidance import guidance_of
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, start_run
 from cytoseg.workflows.requested_maps import RequestedMaps, requested_maps
 from cytoseg.workflows.run_pictures import save_grid
 from cytoseg.workflows.upsampling import SmallKind

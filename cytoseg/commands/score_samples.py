@@ -10,8 +10,9 @@ from cytoseg.errors import CytosegError
 from cytoseg.evaluation.generative_features import feature_network
 from cytoseg.evaluation.generative_scores import check_counts
 from cytoseg.evaluation.sample_scores import SampleScores
+from cytoseg.terminal import say
 from cytoseg.workflows.compared_samples import compare_samples, read_samples, write_sample_scores
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, say, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, start_run
 
 
 def run(

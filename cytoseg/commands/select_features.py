@@ -17,7 +17,7 @@ from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pretrained import imagenet_encoder, imagenet_installed
 from cytoseg.features.settings import EXTRACTORS, ExtractorName, FeatureSettings
 from cytoseg.interpreter.train_mlps import check_two_classes
-from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.labels.index import LabelledCrop
 from cytoseg.recipe import Recipe, find_recipe, load_recipe, update_recipe
 from cytoseg.runs import versions
 from cytoseg.studies.feature_selection.columns import ExtractorOf
@@ -27,17 +27,10 @@ from cytoseg.studies.feature_selection.pixels import FeatureSet
 from cytoseg.studies.feature_selection.select import Selection, select_features
 from cytoseg.studies.feature_selection.settings import Effort, Question
 from cytoseg.studies.feature_selection.tables import as_markdown, sentence, table_of
+from cytoseg.terminal import progress, say
 from cytoseg.workflows.backbone import run_backbone
 from cytoseg.workflows.memory_option import parse_memory
-from cytoseg.workflows.recorded_command import (
-    Overrides,
-    RecipeArgument,
-    Run,
-    alone_in,
-    progress,
-    say,
-    start_run,
-)
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, start_run
 from cytoseg.workflows.run_paths import split_of
 from cytoseg.writing import atomic_path, write_atomically
 

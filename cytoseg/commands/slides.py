@@ -17,8 +17,7 @@ from cytoseg.slides.tissue_mask import tissue_mask
 from cytoseg.synthetic.crops import generate_labelled_crops
 from cytoseg.synthetic.generate import slide_scene, write_scene
 from cytoseg.synthetic.stains import STAINS
-from cytoseg.terminal import cells
-from cytoseg.workflows.recorded_command import console, progress, say
+from cytoseg.terminal import cells, console, progress, say
 
 
 def info(

@@ -17,6 +17,7 @@ from cytoseg.studies.compare import ComparedMethod
 from cytoseg.studies.label_efficiency import Draw, as_markdown, draw_crops, label_efficiency
 from cytoseg.studies.robustness import Strengths, robustness
 from cytoseg.studies.robustness_text import safe_sentences
+from cytoseg.terminal import progress, say, weighted_progress
 from cytoseg.workflows.architectures import VARIANTS, compare_architectures, variants_of
 from cytoseg.workflows.backbone import run_backbone
 from cytoseg.workflows.compared_methods import (
@@ -30,15 +31,7 @@ from cytoseg.workflows.compared_methods import (
     task_of,
     timed,
 )
-from cytoseg.workflows.recorded_command import (
-    Overrides,
-    RecipeArgument,
-    alone_in,
-    progress,
-    say,
-    start_run,
-    weighted_progress,
-)
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, alone_in, start_run
 from cytoseg.workflows.robustness import contenders, scale_of
 from cytoseg.workflows.run_paths import split_of
 from cytoseg.workflows.variant_outcome import Asking

@@ -16,9 +16,10 @@ from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.errors import RecipeError
 from cytoseg.interrupts import PARENT, TORCHRUN, terminate_with_parent
 from cytoseg.runs import process_rank
+from cytoseg.terminal import say
 from cytoseg.workflows.autoencoder import FOLDER, autoencoder_settings, draw_reconstructions
 from cytoseg.workflows.launch import launch
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, say, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, start_run
 from cytoseg.workflows.training_crops import tissue_crops, training_crops
 from cytoseg.workflows.training_progress import shown_steps
 

@@ -18,13 +18,14 @@ from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.interrupts import PARENT, TORCHRUN, terminate_with_parent
 from cytoseg.recipe import Recipe
 from cytoseg.runs import process_rank
+from cytoseg.terminal import say
 from cytoseg.workflows.autoencoder import starting_autoencoder
 from cytoseg.workflows.feature_check import CHECK_FILES, Picture, check_after_training, tissue_pictures
 from cytoseg.workflows.labelled_sources import source_parts
 from cytoseg.workflows.launch import launch
 from cytoseg.workflows.map_source import crop_maps
 from cytoseg.workflows.preview_provenance import is_shown, note_shown, weights_of
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, say, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, start_run
 from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops
 from cytoseg.workflows.training_previews import DENOISED_CROPS, draw_previews, existing_previews
 from cytoseg.workflows.training_progress import shown_steps

@@ -22,10 +22,11 @@ from cytoseg.interpreter.holdout import MIN_SLIDES
 from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.student import Student
 from cytoseg.interpreter.train_mlps import Trained, check_two_classes, train_ensemble
-from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.labels.index import LabelledCrop
 from cytoseg.memory_use import peak_memory
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog, versions
+from cytoseg.terminal import progress, say
 from cytoseg.workflows.backbone import interpreter_backbone
 from cytoseg.workflows.generated_pairs import generated_crops
 from cytoseg.workflows.labelled_pixels import (
@@ -38,7 +39,7 @@ from cytoseg.workflows.labelled_pixels import (
     used_sentence,
 )
 from cytoseg.workflows.memory_option import parse_memory
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, progress, say, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, start_run
 from cytoseg.workflows.run_paths import BUNDLE, TEACHER, split_of
 from cytoseg.workflows.source_overlap import refuse_sources_of_own
 from cytoseg.workflows.train_segdiff import trained_segdiff

@@ -26,24 +26,9 @@ from cytoseg.labels.index import (
 )
 from cytoseg.labels.original_annotation import OriginalAnnotation, write_original
 from cytoseg.labels.read_sources import ReadCrop, find_items, read_item
-from cytoseg.labels.slide_crops import SlideRules
-from cytoseg.labels.split import Split, split_by_slide
 from cytoseg.labels.staging import staged
 from cytoseg.patterns import NOT_UNICODE, composed, is_unicode
 from cytoseg.slides.regular_file import check_disk_answers
-
-# Re-exported for users of this module.
-__all__ = [
-    "ImportReport",
-    "ImportRules",
-    "LabelIndex",
-    "LabelledCrop",
-    "SlideRules",
-    "Split",
-    "import_labels",
-    "load_index",
-    "split_by_slide",
-]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from cytoseg.devices import seed_for
 from cytoseg.features.extract import NativeFeatures, check_finite, gather
 from cytoseg.features.pixel_table import choose_pixels
 from cytoseg.interpreter.train_mlps import check_two_classes
-from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.labels.index import LabelledCrop
 from cytoseg.metrics.segmentation import mean_iou
 
 CROPS, PIXELS_PER_CROP, FOLDS = 16, 200, 5

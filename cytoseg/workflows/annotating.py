@@ -28,8 +28,9 @@ from cytoseg.interpreter.proposals_without_labels import FirstGuess
 from cytoseg.labels.annotated import annotated_regions, waiting_regions
 from cytoseg.labels.corrections import now
 from cytoseg.labels.drawn_marks import CropMarks, Drawn, drawn_of, origin_of, read_marks
-from cytoseg.labels.import_labels import ImportRules, import_labels, load_index
-from cytoseg.labels.index import INDEX
+from cytoseg.labels.import_labels import import_labels
+from cytoseg.labels.import_settings import ImportRules
+from cytoseg.labels.index import INDEX, load_index
 from cytoseg.labels.readings import place_of, readings_of, save_reading
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.crops import RandSlideCropd

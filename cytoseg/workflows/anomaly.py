@@ -33,8 +33,9 @@ from cytoseg.predict.slide import MapJob, OnProgress, compute_maps
 from cytoseg.predict.slide_task import SlideTask, readable_tissue
 from cytoseg.recipe import Recipe
 from cytoseg.slides.open import find_slides, open_slide
+from cytoseg.terminal import one_by_one
 from cytoseg.workflows.backbone import backbone_folder, refuse_without_denoising, run_backbone
-from cytoseg.workflows.recorded_command import Run, one_by_one
+from cytoseg.workflows.recorded_command import Run
 from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.slide_tasks import slide_task
 from cytoseg.writing import clear_leftovers, write_atomically

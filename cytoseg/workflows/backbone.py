@@ -10,7 +10,7 @@ from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CheckpointError
 from cytoseg.recipe import Recipe
 from cytoseg.shipped import find_base_model
-from cytoseg.workflows.recorded_command import say
+from cytoseg.terminal import say
 
 
 def backbone_folder(recipe: Recipe, folder: Path) -> Path:

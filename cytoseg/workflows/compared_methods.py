@@ -28,12 +28,13 @@ from cytoseg.interpreter.threshold_baseline import LEVELS, fit_thresholds
 from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.interpreter.tune import tune_decoder
 from cytoseg.interpreter.unet_baseline import BATCH, CHANNELS, CROP_PX, RATE, STEPS, fit_scratch
-from cytoseg.labels.import_labels import LabelledCrop, Split
+from cytoseg.labels.index import LabelledCrop
+from cytoseg.labels.split import Split
 from cytoseg.recipe import Recipe
 from cytoseg.runs import versions
 from cytoseg.studies.compare import ComparedMethod, Predict, Task
+from cytoseg.terminal import say
 from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, pixel_draw, room_of
-from cytoseg.workflows.recorded_command import say
 from cytoseg.workflows.train_segdiff import new_segdiff, segdiff_settings
 from cytoseg.workflows.tune_decoder import check_ceiling, read_labelled, tune_settings
 from cytoseg.workflows.unlabelled_crops import unlabelled_slides

@@ -19,9 +19,9 @@ from cytoseg.evaluation.sample_scores import HEAD, SCORES, SCORES_FILE, TITLES, 
 from cytoseg.locks import locked
 from cytoseg.recipe import Recipe
 from cytoseg.slides.tissue_sources import SlideSource
+from cytoseg.terminal import progress
 from cytoseg.workflows.copy_search import search_copies_of
 from cytoseg.workflows.recipe_slides import tissue_sources
-from cytoseg.workflows.recorded_command import progress
 from cytoseg.workflows.training_crops import crops_of, cut_crops
 from cytoseg.writing import atomic_path, write_atomically
 

@@ -12,7 +12,7 @@ from cytoseg.evaluation.generative_features import filter_features
 from cytoseg.evaluation.generative_scores import Features, count_copies
 from cytoseg.recipe import Recipe
 from cytoseg.slides.tissue_sources import SlideSource
-from cytoseg.workflows.recorded_command import progress
+from cytoseg.terminal import progress
 from cytoseg.workflows.training_crops import crops_of, cut_crops
 
 MAX_SEARCHED = 20_000

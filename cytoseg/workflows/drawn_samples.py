@@ -25,8 +25,9 @@ from cytoseg.errors import CytosegError, RecipeError
 from cytoseg.interpreter.guide import guide_by_interpreter
 from cytoseg.recipe import Recipe
 from cytoseg.slides.generated_mark import GeneratedMark, drawn_mark
+from cytoseg.terminal import Bar, progress
 from cytoseg.workflows.guidance import Guidance
-from cytoseg.workflows.recorded_command import Bar, Run, progress
+from cytoseg.workflows.recorded_command import Run
 from cytoseg.workflows.requested_maps import RequestedMaps
 from cytoseg.workflows.run_pictures import save_grid
 from cytoseg.workflows.upsampling import SmallKind, reduced_real_crops, sample_inputs, small_image_model

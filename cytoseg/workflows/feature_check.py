@@ -23,8 +23,8 @@ from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.studies.feature_check import Features, draw_clusters, probe_all, write_check
 from cytoseg.studies.probe import Extract, ProbePixels, draw_probe_pixels
+from cytoseg.terminal import Bar, progress, say
 from cytoseg.workflows.backbone import run_backbone
-from cytoseg.workflows.recorded_command import Bar, progress, say
 from cytoseg.workflows.run_paths import split_of
 
 SHOWN, SHOWN_PX = 4, 256

@@ -15,7 +15,7 @@ from cytoseg.features.pixel_rows import Room, row_blocks
 from cytoseg.features.pixel_table import PixelDraw, PixelTable
 from cytoseg.interpreter.memory import training_bytes
 from cytoseg.interpreter.settings import EnsembleSettings
-from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.labels.index import LabelledCrop
 from cytoseg.recipe import Recipe
 
 

@@ -11,7 +11,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.diffusion.mask_loss import OTHER
 from cytoseg.errors import LabelError
 from cytoseg.interpreter.source_parts import LabelledSource, SourceParts, translate
-from cytoseg.labels.import_labels import load_index
+from cytoseg.labels.index import load_index
 from cytoseg.labels.settings import SourceSection
 from cytoseg.recipe import Recipe
 from cytoseg.terminal import say

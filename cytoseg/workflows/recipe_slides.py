@@ -9,7 +9,7 @@ import typer
 from cytoseg.recipe import Recipe
 from cytoseg.slides.open import find_slides
 from cytoseg.slides.tissue_sources import SlideSource, find_tissue
-from cytoseg.workflows.recorded_command import progress
+from cytoseg.terminal import progress
 
 
 @dataclass(frozen=True)

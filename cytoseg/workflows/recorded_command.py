@@ -14,26 +14,7 @@ from cytoseg.locks import locked
 from cytoseg.recipe import Recipe, dump_recipe, load_recipe
 from cytoseg.runs import process_rank, recorded
 from cytoseg.slides.regular_file import check_disk_answers
-from cytoseg.terminal import Bar, console, one_by_one, progress, say, say_next, weighted_progress
 from cytoseg.writing import PATIENCE_S, write_atomically
-
-# Re-exported for commands.
-__all__ = [
-    "Bar",
-    "Overrides",
-    "RecipeArgument",
-    "Run",
-    "alone_in",
-    "console",
-    "one_by_one",
-    "progress",
-    "refuse_other_classes",
-    "refuse_other_mpp",
-    "say",
-    "say_next",
-    "start_run",
-    "weighted_progress",
-]
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a shipped recipe.")]
 Overrides = Annotated[

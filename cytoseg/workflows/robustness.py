@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cytoseg.errors import LabelError, RecipeError
 from cytoseg.interpreter.bundle import load_bundle
-from cytoseg.labels.import_labels import Split
+from cytoseg.labels.split import Split
 from cytoseg.recipe import Recipe
 from cytoseg.slides.corrupt import Scale
 from cytoseg.studies.class_sizes import class_diameters

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from cytoseg.errors import LabelError
-from cytoseg.labels.import_labels import Split, load_index, split_by_slide
+from cytoseg.labels.index import load_index
+from cytoseg.labels.split import Split, split_by_slide
 from cytoseg.recipe import Recipe
 
 BUNDLE = Path("interpreter", "bundle")

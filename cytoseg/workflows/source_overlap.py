@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.geometry import Region, Size
-from cytoseg.labels.import_labels import LabelIndex, LabelledCrop, load_index
+from cytoseg.labels.index import LabelIndex, LabelledCrop, load_index
 from cytoseg.labels.original_annotation import read_original
 from cytoseg.recipe import Recipe
 from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id

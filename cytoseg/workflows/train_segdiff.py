@@ -10,9 +10,10 @@ from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.segdiff_train import train_segdiff
 from cytoseg.interpreter.settings import SegdiffSettings
 from cytoseg.interpreter.tune_state import Resume
-from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.labels.index import LabelledCrop
 from cytoseg.recipe import Recipe
-from cytoseg.workflows.recorded_command import Run, progress, say
+from cytoseg.terminal import progress, say
+from cytoseg.workflows.recorded_command import Run
 from cytoseg.workflows.tune_decoder import StepLog, read_labelled, refuse_unmeasured_memory
 
 _MEMORY = "segdiff.batch or segdiff.size_px"

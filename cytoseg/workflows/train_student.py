@@ -12,9 +12,10 @@ from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
 from cytoseg.interpreter.distillation import Lesson, distil
 from cytoseg.interpreter.student import Student
 from cytoseg.interpreter.tune_state import Resume
-from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.labels.index import LabelledCrop
+from cytoseg.terminal import progress, say
 from cytoseg.workflows.generated_pairs import generated_crops
-from cytoseg.workflows.recorded_command import Run, progress, say
+from cytoseg.workflows.recorded_command import Run
 from cytoseg.workflows.tune_decoder import StepLog
 from cytoseg.workflows.unlabelled_crops import unlabelled_crops
 

@@ -11,7 +11,7 @@ from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.student import Student
-from cytoseg.labels.import_labels import Split
+from cytoseg.labels.split import Split
 
 
 def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:

@@ -12,8 +12,8 @@ from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.tissue_sources import SlideSource
+from cytoseg.terminal import say
 from cytoseg.workflows.recipe_slides import say_lost, tissue_sources
-from cytoseg.workflows.recorded_command import say
 
 
 def tissue_crops(recipe: Recipe) -> RandSlideCropd:

@@ -26,7 +26,7 @@ from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe
 from cytoseg.runs import read_metrics
 from cytoseg.slides.generated_mark import drawn_mark
-from cytoseg.workflows.recorded_command import progress, say
+from cytoseg.terminal import progress, say
 from cytoseg.workflows.run_pictures import save_grid, save_loss_curve
 
 SAMPLE_STEPS = 50

@@ -9,7 +9,7 @@ from cytoseg.diffusion.loss_log import LossReading
 from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.diffusion.train_steps import StepReport
 from cytoseg.recipe import Recipe
-from cytoseg.workflows.recorded_command import progress
+from cytoseg.terminal import progress
 from cytoseg.workflows.training_previews import tensorboard_log
 
 

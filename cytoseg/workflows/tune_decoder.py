@@ -16,12 +16,12 @@ from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.tune import steps_of, tune_decoder
 from cytoseg.interpreter.tune_state import Resume
-from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.labels.index import LabelledCrop
 from cytoseg.memory_use import highest_bytes, peak_memory
 from cytoseg.recipe import Recipe
 from cytoseg.runs import MetricsLog
-from cytoseg.terminal import Bar
-from cytoseg.workflows.recorded_command import Run, progress, say
+from cytoseg.terminal import Bar, progress, say
+from cytoseg.workflows.recorded_command import Run
 from cytoseg.workflows.unlabelled_crops import unlabelled_slides
 
 _DECODER_MEMORY = "decoder.batch or decoder.size_px"

@@ -69,7 +69,8 @@ def test_what_is_wrong_is_reported(folder: Path) -> None:
 
 def test_a_runs_labels_folder_says_its_classes_itself(folder: Path, tmp_path: Path) -> None:
     from cytoseg.classes import ClassList
-    from cytoseg.labels.import_labels import ImportRules, import_labels
+    from cytoseg.labels.import_labels import import_labels
+    from cytoseg.labels.import_settings import ImportRules
 
     imported = tmp_path / "run" / "labels"
     class_list = ClassList(("glass", "cell"), ((0, 0, 0), (1, 1, 1)), "glass")

@@ -24,7 +24,8 @@ from cytoseg.labels.corrections import (
     read_correction,
     save_correction,
 )
-from cytoseg.labels.import_labels import ImportRules, import_labels
+from cytoseg.labels.import_labels import import_labels
+from cytoseg.labels.import_settings import ImportRules
 from cytoseg.labels.original_annotation import OriginalAnnotation, write_original
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.review.append_only import log_of

@@ -20,7 +20,7 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.evaluation.match_objects import crop_objects
 from cytoseg.interpreter.proposals_without_labels import PROBABLE, FirstGuess
-from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.labels.index import LabelledCrop
 from cytoseg.labels.proposal_file import proposal
 from cytoseg.metrics.objects import ObjectCounts, object_scores
 from cytoseg.recipe import Recipe, load_recipe

@@ -28,7 +28,7 @@ from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.native_inference import member_probabilities
 from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.interpreter.vote import jensen_shannon, vote
-from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.labels.index import LabelledCrop
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 from cytoseg.predict.candidate_regions import Candidate, appearance_of, highest_tenth, most_uncertain_classes

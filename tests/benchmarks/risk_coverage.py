@@ -15,7 +15,7 @@ from typing import Any
 from cytoseg.evaluation.evaluate import Method, Scoring, evaluate
 from cytoseg.evaluation.results_file import EvaluationInputs
 from cytoseg.interpreter.bundle import load_bundle
-from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.labels.index import LabelledCrop
 from cytoseg.metrics.results import MEASURES, Risk, fine_text, share_text
 from cytoseg.metrics.risk import COVERAGES
 from cytoseg.recipe import load_recipe

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.classes import IGNORE
-from cytoseg.labels.import_labels import LabelledCrop, Split
+from cytoseg.labels.index import LabelledCrop
+from cytoseg.labels.split import Split
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.objects import ObjectCounts, object_counts, object_scores
 from cytoseg.metrics.segmentation import iou

@@ -21,7 +21,7 @@ from cytoseg.features.extract import to_input
 from cytoseg.interpreter.segdiff import SegDiff, drawn_probabilities
 from cytoseg.interpreter.segdiff_train import train_segdiff
 from cytoseg.interpreter.vote import jensen_shannon
-from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.labels.index import LabelledCrop
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 from cytoseg.recipe import Recipe, load_recipe

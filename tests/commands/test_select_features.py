@@ -8,7 +8,7 @@ from typer.testing import Result
 
 from cytoseg.commands.select_features import _real, parse_timesteps
 from cytoseg.errors import LabelError, RecipeError
-from cytoseg.labels.import_labels import LabelledCrop
+from cytoseg.labels.index import LabelledCrop
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.generated_mark import drawn_mark
 

@@ -12,7 +12,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import CheckpointError, LabelError
 from cytoseg.geometry import Region
 from cytoseg.labels.drawn_marks import origin_of
-from cytoseg.labels.import_labels import load_index
+from cytoseg.labels.index import load_index
 from cytoseg.slides.open import find_slides, open_slide, slide_id
 from cytoseg.workflows.annotating import Annotating
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from cytoseg.workflows.recorded_command import Bar
+from cytoseg.terminal import Bar
 from tests.end_to_end.forked import Forked
 
 Start = Callable[..., "subprocess.Popen[str]"]

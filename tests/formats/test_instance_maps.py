@@ -10,7 +10,9 @@ from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
-from cytoseg.labels.import_labels import ImportReport, ImportRules, import_labels, load_index
+from cytoseg.labels.import_labels import ImportReport, import_labels
+from cytoseg.labels.import_settings import ImportRules
+from cytoseg.labels.index import load_index
 
 Write = Callable[..., Path]
 IDS = [[0, 1, 1, 2], [0, 0, 300, 300]]

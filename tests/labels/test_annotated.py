@@ -9,7 +9,8 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
 from cytoseg.geometry import Region
 from cytoseg.labels.annotated import annotated_regions, remove_partial, waiting_regions
-from cytoseg.labels.import_labels import ImportRules, import_labels
+from cytoseg.labels.import_labels import import_labels
+from cytoseg.labels.import_settings import ImportRules
 from cytoseg.labels.proposal_file import sealed
 
 CLASSES = ClassList(("glass", "cell"), ((240, 240, 240), (200, 0, 0)), "glass")

@@ -28,7 +28,9 @@ from cytoseg.labels.corrections import (
     read_correction,
     save_correction,
 )
-from cytoseg.labels.import_labels import ImportRules, import_labels, load_index
+from cytoseg.labels.import_labels import import_labels
+from cytoseg.labels.import_settings import ImportRules
+from cytoseg.labels.index import load_index
 
 TIME = "2026-03-01T14:05:06.000007+00:00"
 ANNA = Correction("036_0", "Anna Øster", TIME, "prediction")

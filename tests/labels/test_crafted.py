@@ -14,7 +14,9 @@ import pytest
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
 from cytoseg.labels.export import export_labels
-from cytoseg.labels.import_labels import ImportRules, import_labels, load_index
+from cytoseg.labels.import_labels import import_labels
+from cytoseg.labels.import_settings import ImportRules
+from cytoseg.labels.index import load_index
 from tests.labels.features import box
 
 Write = Callable[..., Path]

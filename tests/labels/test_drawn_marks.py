@@ -11,7 +11,8 @@ from PIL import Image
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError
 from cytoseg.labels.drawn_marks import Drawn, drawn_of, origin_of, read_marks, save_marks
-from cytoseg.labels.import_labels import ImportRules, import_labels
+from cytoseg.labels.import_labels import import_labels
+from cytoseg.labels.import_settings import ImportRules
 from cytoseg.labels.proposal_file import proposal, sealed
 
 CLASSES = ClassList(("glass", "cell", "nucleus"), ((9, 9, 9), (0, 0, 200), (200, 0, 0)), "glass")

@@ -16,7 +16,10 @@ from PIL import Image
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
 from cytoseg.labels.export import ExportReport, Format, export_labels
-from cytoseg.labels.import_labels import ImportRules, LabelIndex, SlideRules, import_labels, load_index
+from cytoseg.labels.import_labels import import_labels
+from cytoseg.labels.import_settings import ImportRules
+from cytoseg.labels.index import LabelIndex, load_index
+from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.slides.settings import SlidesSection
 from tests.labels.features import box, feature
 

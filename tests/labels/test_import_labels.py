@@ -14,8 +14,11 @@ from PIL import Image
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
 from cytoseg.labels.export import export_labels
-from cytoseg.labels.import_labels import ImportRules, import_labels, load_index, split_by_slide
+from cytoseg.labels.import_labels import import_labels
+from cytoseg.labels.import_settings import ImportRules
+from cytoseg.labels.index import load_index
 from cytoseg.labels.slide_crops import SlideRules
+from cytoseg.labels.split import split_by_slide
 from cytoseg.slides.generated_mark import edited_mark, png_text, read_mark
 from cytoseg.slides.settings import SlidesSection
 from tests.labels.features import box

@@ -13,8 +13,10 @@ from cytoseg.errors import LabelError
 from cytoseg.formats.sidecar import Origin
 from cytoseg.geometry import Region
 from cytoseg.labels import slide_crops
-from cytoseg.labels.import_labels import ImportReport, ImportRules, SlideRules, import_labels
+from cytoseg.labels.import_labels import ImportReport, import_labels
+from cytoseg.labels.import_settings import ImportRules
 from cytoseg.labels.original_annotation import read_original
+from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.quoting import printable
 from cytoseg.slides.settings import SlidesSection
 from tests.labels.features import box, feature

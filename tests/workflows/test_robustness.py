@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cytoseg.interpreter.labelled_training import LabelledPictures
-from cytoseg.labels.import_labels import Split
+from cytoseg.labels.split import Split
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows import compared_methods, robustness
 from cytoseg.workflows.compared_methods import Learning

@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import Result
 
 from cytoseg.errors import LabelError
-from cytoseg.labels.import_labels import load_index
+from cytoseg.labels.index import load_index
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows.source_overlap import lies_in, refuse_own_crops, refuse_sources_of_own
 
