@@ -26,7 +26,7 @@ from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.runs import versions
 from cytoseg.shipped import find_base_model
-from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, pixel_draw, room_of
+from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, memory_limits, pixel_draw
 from cytoseg.workflows.recipe_text import coloured
 
 Image = NDArray[np.generic]
@@ -170,7 +170,7 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         recipe = self._recipe(architecture, _names(self.classes, maps), crop_px=side)
         device, seed = pick_device(self.device), recipe.training.seed
         extractor = FeatureExtractor(network, architecture, recipe.feature_settings(), device=device)
-        room = room_of(recipe, Path(tempfile.gettempdir()), device=device)
+        room = memory_limits(recipe, Path(tempfile.gettempdir()), device=device)
         table = gather_pixels(extractor, list(zip(pictures, maps, strict=True)), pixel_draw(recipe, seed), room=room)
         check_rows(table, [f"images[{i}]" for i in range(len(maps))])
         names = recipe.class_list()

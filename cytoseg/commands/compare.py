@@ -12,8 +12,8 @@ from cytoseg.workflows.backbone import backbone_folder, run_backbone, sources_se
 from cytoseg.workflows.compared_methods import (
     Learning,
     all_methods,
-    own_key,
-    say_missing_rivals,
+    key_of_own_features,
+    report_skipped_methods,
     task_of,
     timed,
 )
@@ -49,13 +49,13 @@ def run(
         check_two_classes(name for crop in split.train for name, pixels in crop.pixels.items() if pixels)
         unet, _, backbone = run_backbone(current.recipe, current.folder)
         if not quick:
-            say_missing_rivals()
+            report_skipped_methods()
         learning = Learning.of(current.recipe, split)
         task = task_of(current.recipe, split, learning.device, seeds=1 if quick else seeds)
         task = replace(task, remark=sources_sentence(backbone_folder(current.recipe, current.folder)))
         methods = all_methods(learning, unet, backbone)
         if quick:
-            methods = [method for method in methods if method.key in (*QUICK, own_key(current.recipe))]
+            methods = [method for method in methods if method.key in (*QUICK, key_of_own_features(current.recipe))]
         methods, folder = timed(methods, learning, split.test), current.folder / "compare"
         with weighted_progress("compare", seconds_each(methods, task, folder), units="trainings") as on_run:
             rows = compare(methods, task, folder=folder, on_run=on_run)

@@ -12,7 +12,7 @@ from cytoseg.devices import pick_device
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import RecipeError
 from cytoseg.formats.annotation import UNSCORED
-from cytoseg.interpreter.proposals_without_labels import FirstGuess
+from cytoseg.interpreter.proposals_without_labels import MaskHeadProposals
 from cytoseg.leftovers import sweep_files
 from cytoseg.recipe import Recipe
 from cytoseg.terminal import progress, say, say_next
@@ -78,18 +78,18 @@ def _cut_chosen(chosen: CropPlaces, recipe: Recipe, folder: Path) -> str:
     return f"{new} new crops, {len(chosen.places) - new} already existed; {shapes} with the prediction."
 
 
-def _guess(current: Run) -> FirstGuess:
+def _guess(current: Run) -> MaskHeadProposals:
     """Load the model for proposals: the run's own, otherwise the one its recipe starts from."""
     recipe = current.recipe
     folder = backbone_folder(recipe, current.folder)
     unet, _, _ = load_backbone(folder)
     device = pick_device(recipe.training.device)
-    guess = FirstGuess(unet, recipe.class_list(), device=device, precision=recipe.training.precision)
+    guess = MaskHeadProposals(unet, recipe.class_list(), device=device, precision=recipe.training.precision)
     say(f"{folder} proposes {', '.join(guess.guessed)}.")
     return guess
 
 
-def _cut_random(n: int, recipe: Recipe, folder: Path, *, guess: FirstGuess | None) -> str:
+def _cut_random(n: int, recipe: Recipe, folder: Path, *, guess: MaskHeadProposals | None) -> str:
     """Cut random crops; return sentences for the user."""
     with (
         contextlib.closing(tissue_crops(recipe)) as crops,

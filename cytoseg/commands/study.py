@@ -25,9 +25,9 @@ from cytoseg.workflows.compared_methods import (
     baselines,
     decoders,
     imagenet_unet,
+    key_of_own_features,
     mlps,
-    own_key,
-    say_missing_rivals,
+    report_skipped_methods,
     task_of,
     timed,
 )
@@ -37,8 +37,8 @@ from cytoseg.workflows.run_paths import split_of
 from cytoseg.workflows.variant_outcome import Asking
 
 COUNTS = "1,2,4,8,16,30,60,120"
-RIVALS = ("forest", "scratch", "imagenet-unet", "imagenet", "imagenet-joined")
-METHODS = {"mlps": (*RIVALS, "mlps"), "decoder": (*RIVALS, "decoder", "decoder-random")}
+OTHER_METHODS = ("forest", "scratch", "imagenet-unet", "imagenet", "imagenet-joined")
+METHODS = {"mlps": (*OTHER_METHODS, "mlps"), "decoder": (*OTHER_METHODS, "decoder", "decoder-random")}
 """Methods compared, by interpreter.kind."""
 NETWORKS = ("scratch", "imagenet-unet", "decoder-random")
 """The slowest methods."""
@@ -68,7 +68,7 @@ def label_efficiency_command(
         split = split_of(current.recipe)
         unet, _, backbone = run_backbone(current.recipe, current.folder)
         learning = Learning.of(current.recipe, split)
-        say_missing_rivals()
+        report_skipped_methods()
 
         def methods_of(draw: Draw) -> list[ComparedMethod]:
             some = learning.only(draw.crops)
@@ -89,7 +89,7 @@ def label_efficiency_command(
 
 def _wanted(methods: Sequence[ComparedMethod], recipe: Recipe, *, quick: bool) -> list[ComparedMethod]:
     """Select the methods compared with the recipe's own, which is called ``mlps`` here."""
-    kind, own = recipe.interpreter.kind, own_key(recipe)
+    kind, own = recipe.interpreter.kind, key_of_own_features(recipe)
     wanted = [key for key in METHODS[kind] if not (quick and key in NETWORKS)]
     found = {method.key: method for method in methods}
     found["mlps"] = replace(found[own], key="mlps")

@@ -33,18 +33,18 @@ from cytoseg.workflows.labelled_pixels import (
     LabelledCrops,
     check_rows,
     ensemble_settings,
+    memory_limits,
     pixel_draw,
     pixels_used,
-    room_of,
     used_sentence,
 )
 from cytoseg.workflows.memory_option import parse_memory
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, start_run
 from cytoseg.workflows.run_paths import BUNDLE, TEACHER, split_of
 from cytoseg.workflows.source_overlap import refuse_sources_of_own
-from cytoseg.workflows.train_segdiff import trained_segdiff
-from cytoseg.workflows.train_student import taught
-from cytoseg.workflows.tune_decoder import tuned
+from cytoseg.workflows.train_segdiff import train_run_segdiff
+from cytoseg.workflows.train_student import train_run_student
+from cytoseg.workflows.tune_decoder import tune_run_decoder
 
 Memory = Annotated[
     str | None,
@@ -99,11 +99,11 @@ def _train(
     recipe, begin = current.recipe, time.perf_counter()
     if recipe.interpreter.kind == "student":
         teacher = _teacher(extractor, train, current, backbone=origin["backbone"])
-        found = _Found(taught(teacher, train, current, origin=origin, device=extractor.device))
+        found = _Found(train_run_student(teacher, train, current, origin=origin, device=extractor.device))
     elif recipe.interpreter.kind == "segdiff":
-        found = _Found(trained_segdiff(train, current, origin=origin, device=extractor.device))
+        found = _Found(train_run_segdiff(train, current, origin=origin, device=extractor.device))
     elif recipe.interpreter.kind == "decoder":
-        found = _Found(tuned(extractor.unet, train, current, origin=origin, device=extractor.device))
+        found = _Found(tune_run_decoder(extractor.unet, train, current, origin=origin, device=extractor.device))
     else:
         found = _mlps(extractor, train, current)
     seconds = time.perf_counter() - begin
@@ -270,7 +270,7 @@ def _pixels(extractor: FeatureExtractor, train: tuple[LabelledCrop, ...], curren
             extractor,
             LabelledCrops(train),
             pixel_draw(recipe, recipe.training.seed),
-            room=room_of(recipe, current.folder / BUNDLE.parent, device=extractor.device),
+            room=memory_limits(recipe, current.folder / BUNDLE.parent, device=extractor.device),
             on_crop=bar.update,
         )
     check_rows(table, [crop.crop for crop in train])

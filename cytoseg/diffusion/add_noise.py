@@ -26,7 +26,7 @@ def snr_db(alpha_bars: Tensor) -> Tensor:
     return 10.0 * torch.log10(alpha_bars / (1.0 - alpha_bars))
 
 
-def noise_to(x0: Tensor, alpha_bar_t: float, eps: Tensor) -> Tensor:
+def add_noise(x0: Tensor, alpha_bar_t: float, eps: Tensor) -> Tensor:
     """Add noise: x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps.
 
     Args:

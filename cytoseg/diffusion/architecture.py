@@ -165,7 +165,7 @@ def check_same(found: Architecture, wanted: Architecture, *, where: str) -> None
         )
 
 
-def as_start(wanted: Architecture, found: Architecture) -> Architecture:
+def start_architecture(wanted: Architecture, found: Architecture) -> Architecture:
     """Return the architecture required of a model to start from; it may lack class maps and small images."""
     if found.condition == "none":
         wanted = replace(wanted, condition="none", map_classes=())

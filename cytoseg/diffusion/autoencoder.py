@@ -90,7 +90,7 @@ def kl_losses(mean: Tensor, deviation: Tensor) -> Tensor:
     return nats.flatten(1).sum(1)
 
 
-def judge(discriminator: nn.Module, pictures: Tensor, *, wanted: float, learns: bool) -> Tensor:
+def discriminator_loss(discriminator: nn.Module, pictures: Tensor, *, wanted: float, learns: bool) -> Tensor:
     """Compute the error of a discriminator's answer.
 
     Args:

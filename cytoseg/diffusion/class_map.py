@@ -31,7 +31,7 @@ def one_hot_map(ids: Tensor, classes: int) -> Tensor:
     return functional.one_hot(known, classes + 1).permute(0, 3, 1, 2).float()
 
 
-class OfMap(nn.Module):
+class MapConditioned(nn.Module):
     """A conditional noise predictor for given class maps or small images, in the form that samplers take.
 
     Args:

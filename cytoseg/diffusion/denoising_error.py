@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for
-from cytoseg.diffusion.add_noise import alpha_bar, noise_to
+from cytoseg.diffusion.add_noise import add_noise, alpha_bar
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.noise_schedules import signal_shares, timesteps_at_snr
 from cytoseg.diffusion.redraw import redraw
@@ -62,7 +62,7 @@ class Denoiser:
         for t in timesteps:
             generator = generator_for(SEED, t, what="denoising error")
             eps = torch.randn(pictures.shape[1:], generator=generator).to(pictures)
-            xt = noise_to(pictures, float(bars[t]), eps)
+            xt = add_noise(pictures, float(bars[t]), eps)
             output, _ = network_output(self.unet, xt, t)
             _, found = predict_x0_and_noise(output, xt, bars[t], objective=self.architecture.objective)
             total += (found - eps).square().mean(1)

@@ -77,7 +77,7 @@ def _shape(weights: Mapping[str, Tensor]) -> AdmShape:
     width = weights["time_embed.0.weight"].shape[1]
     first = weights["input_blocks.0.0.weight"].shape
     stages = _count(weights, "output_blocks")
-    ups = [i for i in range(stages) if _goes_up(weights, i)]
+    ups = [i for i in range(stages) if _ends_by_upsampling(weights, i)]
     levels = len(ups) + 1
     if stages % levels or stages == levels:
         raise ValueError(f"{stages} output_blocks do not make {levels} resolutions")
@@ -111,7 +111,7 @@ def _count(weights: Mapping[str, Tensor], stages: str) -> int:
     return max(numbers) + 1
 
 
-def _goes_up(weights: Mapping[str, Tensor], stage: int) -> bool:
+def _ends_by_upsampling(weights: Mapping[str, Tensor], stage: int) -> bool:
     """Return whether a stage of the decoder ends by doubling the resolution: it has one more child than its blocks."""
     ends = (f"output_blocks.{stage}.{child}.{part}.weight" for child in (1, 2) for part in ("in_layers.0", "conv"))
     return any(name in weights for name in ends)

@@ -112,23 +112,23 @@ class LossGuard:
         if reading.masks is not None and not bool(reading.masks.isfinite().all()):
             first = int((~reading.masks.isfinite()).nonzero()[0])
             found, number = float(reading.masks[first]), int(reading.numbers[first])
-            raise self._gone_wrong(f"the {self._other} is {found} at crop {number}")
+            raise self._divergence(f"the {self._other} is {found} at crop {number}")
         broken = (~reading.losses.isfinite()).nonzero().flatten()
         if len(broken):
             first = int(broken[0])
-            raise self._gone_wrong(
+            raise self._divergence(
                 f"the loss is {float(reading.losses[first])} at crop {int(reading.numbers[first])}, "
                 f"t = {int(reading.t[first])}"
             )
         self._recent.append(float((reading.losses / self._weights[reading.t]).mean()))
         mean = math.fsum(self._recent) / len(self._recent)
         if len(self._recent) == WATCHED_STEPS and mean > EXPLODED:
-            raise self._gone_wrong(
+            raise self._divergence(
                 f"the loss diverged: {mean:.1f} on average up to crop {int(reading.numbers[-1])}, "
                 "where an untrained network has about 1"
             )
 
-    def _gone_wrong(self, what: str) -> CytosegError:
+    def _divergence(self, what: str) -> CytosegError:
         return CytosegError(
             f"{self._command}: {what}. Lower {RATES[self._command]} or set training.precision=no, then --resume from "
             "the last checkpoint."

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from cytoseg.diffusion.add_noise import noise_to
+from cytoseg.diffusion.add_noise import add_noise
 from cytoseg.diffusion.sample import Guide, ddpm
 
 
@@ -48,7 +48,7 @@ def redraw(
     begin = max(1, round(strength * (len(alpha_bars) - 1)))
 
     def noisy(t: int) -> Tensor:
-        return noise_to(picture, float(alpha_bars[t]), next(noises).to(picture))
+        return add_noise(picture, float(alpha_bars[t]), next(noises).to(picture))
 
     def keep(xt: Tensor, t: int) -> Tensor:
         return torch.where(region, xt, noisy(t))

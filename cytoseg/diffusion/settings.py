@@ -128,7 +128,7 @@ class TrainSettings(TrainingSection):
         return self.micro_batch or self.batch
 
 
-def passed(every: int, before: int, now: int) -> bool:
+def crosses_multiple(every: int, before: int, now: int) -> bool:
     """Return whether there is a multiple of ``every`` in (``before``, ``now``]."""
     return now // every > before // every
 

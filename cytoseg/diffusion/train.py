@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 
 from cytoseg.checkpoints import find_checkpoints
 from cytoseg.diffusion.adm import with_map_channels
-from cytoseg.diffusion.architecture import Architecture, as_start, check_same
-from cytoseg.diffusion.settings import passed
+from cytoseg.diffusion.architecture import Architecture, check_same, start_architecture
+from cytoseg.diffusion.settings import crosses_multiple
 from cytoseg.diffusion.space import load_space, measure_scale
 from cytoseg.diffusion.state import (
     TrainingRecord,
@@ -131,7 +131,7 @@ def _start(
         _note_changes(resumed, plan, on_note)
     elif plan.init is not None:
         unet, theirs, origin = load_backbone(find_base_model(plan.init))
-        check_same(theirs, as_start(plan.architecture, theirs), where=str(plan.init))
+        check_same(theirs, start_architecture(plan.architecture, theirs), where=str(plan.init))
         for network in (state.unet, state.ema.ema_model):
             load_weights(network, with_map_channels(unet.state_dict(), network.state_dict()), plan.init)
         state.started_from = {"path": str(plan.init), **origin}
@@ -219,9 +219,11 @@ class _Keeper:
         if report.reading is not None:
             self._log.write(_row(report, self._plan.architecture))
         watch.on_step(report)
-        if passed(settings.checkpoint_crops, self._saved_at, report.crops_seen):
+        if crosses_multiple(settings.checkpoint_crops, self._saved_at, report.crops_seen):
             self.save()
-        if watch.preview_crops is not None and passed(watch.preview_crops, self._previewed_at, report.crops_seen):
+        if watch.preview_crops is not None and crosses_multiple(
+            watch.preview_crops, self._previewed_at, report.crops_seen
+        ):
             self._previewed_at = report.crops_seen
             self._draw_preview()
 

@@ -95,7 +95,7 @@ def tapped(unet: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]
     seen: dict[str, Tensor] = {}
     with contextlib.ExitStack() as hooks:
         for name in names:
-            hooks.enter_context(_heard(unet, name, functools.partial(seen.__setitem__, name)))
+            hooks.enter_context(_listening_to_tap(unet, name, functools.partial(seen.__setitem__, name)))
         yield seen
 
 
@@ -113,7 +113,7 @@ def run_to_taps(unet: nn.Module, names: Sequence[str], xt: Tensor, times: Tensor
     """
     last = max(names, key=lambda name: (split_tap(name)[0], _ORDER.index(split_tap(name)[1])))
     # Hooks of a module run in registration order: the tap is stored, then the pass ends.
-    with tapped(unet, names) as seen, _heard(unet, last, _end_here), contextlib.suppress(_LastTapError):
+    with tapped(unet, names) as seen, _listening_to_tap(unet, last, _end_here), contextlib.suppress(_LastTapError):
         unet(xt, times)
     return seen
 
@@ -127,7 +127,7 @@ def _end_here(_tap: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _heard(unet: nn.Module, name: str, listener: Callable[[Tensor], None]) -> Iterator[None]:
+def _listening_to_tap(unet: nn.Module, name: str, listener: Callable[[Tensor], None]) -> Iterator[None]:
     """Call the listener with a tap's tensor whenever a forward pass inside the block reaches it."""
     block, part = split_tap(name)
     module = _tapped_module(unet, block, part)

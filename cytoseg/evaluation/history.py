@@ -13,7 +13,7 @@ from cytoseg.metrics.results import Evaluation, Score, ensemble_of, share_text
 from cytoseg.writing import atomic_path
 
 HISTORY = "history"
-_UNSAID = {
+_NOT_SETTINGS = {
     "labels",
     "pictures",
     "train_seconds",
@@ -201,7 +201,7 @@ def _rise(name: str, change: ScoreChange) -> str:
 
 
 def _settings(bundle: Mapping[str, object]) -> dict[str, str]:
-    said = {key: value for key, value in bundle.items() if key not in _UNSAID}
+    said = {key: value for key, value in bundle.items() if key not in _NOT_SETTINGS}
     features = said.get("features")
     # Taps and timesteps are also among all settings.
     if isinstance(features, list) and features and isinstance(features[-1], dict):

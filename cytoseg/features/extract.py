@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoseg.devices import autocast, generator_for
-from cytoseg.diffusion.add_noise import alpha_bar, noise_to
+from cytoseg.diffusion.add_noise import add_noise, alpha_bar
 from cytoseg.diffusion.architecture import Architecture, tap_shapes
 from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.efficientnet import LiteEncoder
@@ -30,7 +30,7 @@ PASSING_BYTES = 200
 """Bytes of activations per pixel and finest channel, measured in fp32."""
 
 
-def text_of(extractors: Sequence[str], *, channels: int = 3) -> str:
+def describe_extractors(extractors: Sequence[str], *, channels: int = 3) -> str:
     """Describe the features: ``DDPM features and 72 filters``; of grey images 24."""
     filters = f"{channels * FILTERS_A_CHANNEL} filters"
     named = {"ddpm": "DDPM features", "pretrained": "frozen ImageNet features", "filters": filters}
@@ -198,13 +198,13 @@ class DdpmTaps:
 
     def _passes(self, x0: Tensor) -> list[tuple[int, ...]]:
         """Split the timesteps into batches."""
-        room = room_px(self.architecture, self.device)
+        room = pixels_per_pass(self.architecture, self.device)
         together, times = max(1, room // x0[:, 0].numel()), self.settings.timesteps
         return [times[start : start + together] for start in range(0, len(times), together)]
 
     def _taps_at(self, times: Sequence[int], x0: Tensor, eps: Tensor) -> list[Tensor]:
         """Compute the taps of (N, C, H, W) images at some timesteps in one pass: each (N, C, h, w), times first."""
-        noisy = torch.cat([noise_to(x0, float(self._alpha_bars[t]), eps) for t in times])
+        noisy = torch.cat([add_noise(x0, float(self._alpha_bars[t]), eps) for t in times])
         xt = noisy.contiguous(memory_format=torch.channels_last)
         at = torch.tensor(times, device=self.device).repeat_interleave(len(x0))
         with autocast(self.device, self._precision):
@@ -213,7 +213,7 @@ class DdpmTaps:
         return [tap.float() for taps in zip(*by_time, strict=True) for tap in taps]
 
 
-def room_px(architecture: Architecture, device: torch.device) -> int:
+def pixels_per_pass(architecture: Architecture, device: torch.device) -> int:
     """Return how many pixels fit in one pass: by free memory of a GPU, by caches of a CPU."""
     if device.type != "cuda":
         return TOGETHER_PX

@@ -93,7 +93,7 @@ def _nothing(_rows: int, _columns: int) -> int:
 
 
 @dataclass(frozen=True)
-class Room:
+class MemoryLimits:
     """Memory limits, and the folder for rows that do not fit.
 
     Attributes:
@@ -110,11 +110,11 @@ class Room:
     trained: str = "the interpreters"
 
 
-HALF_OF_WHAT_IS_FREE = Room()
+HALF_OF_WHAT_IS_FREE = MemoryLimits()
 """No ceiling; rows that do not fit are stored in an anonymous file in the current folder."""
 
 
-def make_rows(rows: int, columns: int, room: Room, *, largest: str, passing: int) -> Tensor | DiskRows:
+def make_rows(rows: int, columns: int, room: MemoryLimits, *, largest: str, passing: int) -> Tensor | DiskRows:
     """Allocate empty rows; call it once the largest crop's features have been computed.
 
     Args:

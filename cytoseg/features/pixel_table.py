@@ -13,7 +13,7 @@ from torch import Tensor
 from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, to_input
-from cytoseg.features.pixel_rows import HALF_OF_WHAT_IS_FREE, DiskRows, Room, make_rows
+from cytoseg.features.pixel_rows import HALF_OF_WHAT_IS_FREE, DiskRows, MemoryLimits, make_rows
 
 GATHERED_PX = 1024
 """Pixels of a crop gathered at once: two fp32 copies with 10,176 channels take 83 MB."""
@@ -104,7 +104,7 @@ def gather_pixels(
     crops: Crops,
     draw: PixelDraw,
     *,
-    room: Room = HALF_OF_WHAT_IS_FREE,
+    room: MemoryLimits = HALF_OF_WHAT_IS_FREE,
     on_crop: Callable[[int], None] = lambda _: None,
 ) -> PixelTable:
     """Compute the features of chosen pixels, one crop at a time.

@@ -19,7 +19,7 @@ from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.settings import TrainingSection
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, DamagedError
-from cytoseg.features.extract import FeatureExtractor, room_px, to_input
+from cytoseg.features.extract import FeatureExtractor, pixels_per_pass, to_input
 from cytoseg.features.settings import FeatureSettings, Scale
 from cytoseg.interpreter.decoder import Decoder, view_probabilities
 from cytoseg.interpreter.mlp import Ensemble
@@ -160,7 +160,7 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         return _bundle_of(checkpoint)
     except MISFIT as error:  # the state does not match the weights
-        raise _nonsense(folder, error) from error
+        raise _unusable(folder, error) from error
 
 
 def _bundle_of(checkpoint: Checkpoint) -> Bundle:
@@ -236,7 +236,7 @@ def _features_of(found: _Features, architecture: Architecture) -> FeatureSetting
     return FeatureSettings(found.taps, found.timesteps, found.scale, found.noise_seed, extractors)
 
 
-def _nonsense(folder: Path, error: Exception) -> DamagedError:
+def _unusable(folder: Path, error: Exception) -> DamagedError:
     found = " ".join(f"{type(error).__name__}: {error}".split())[:120]
     return DamagedError(f"{folder / STATE}: damaged, or of a different version ({found}). {_TRAIN_AGAIN}")
 
@@ -259,7 +259,7 @@ def bundle_state(folder: Path) -> dict[str, Any]:
     try:
         _STATE.record_of(state)
     except MISFIT as error:
-        raise _nonsense(folder, error) from error
+        raise _unusable(folder, error) from error
     return state
 
 
@@ -287,7 +287,7 @@ class EnsemblePredictor:
 
     def tiles_at_once(self, side_px: int) -> int:
         """Return how many tiles of ``side_px`` fit in memory, at most 64; on a CPU, as many as fit its caches."""
-        return max(1, min(64, room_px(self._architecture, self._device) // (side_px * self._scale) ** 2))
+        return max(1, min(64, pixels_per_pass(self._architecture, self._device) // (side_px * self._scale) ** 2))
 
     def __call__(self, tiles: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         """Predict tiles.

@@ -15,7 +15,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.devices import autocast, seed_for
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.labelled_training import Batch, apply_gradients, training_steps
-from cytoseg.interpreter.part_draw import changes
+from cytoseg.interpreter.part_draw import random_transform
 from cytoseg.interpreter.student import Student
 from cytoseg.interpreter.tune_state import Resume, TuneState
 
@@ -93,7 +93,7 @@ def distil(
     state = TuneState(student, None, torch.optim.AdamW(student.parameters(), lr=RATE))
     if resume is not None:
         resume.restore(state)
-    change = changes(SIZE_PX, BLURRED)
+    change = random_transform(SIZE_PX, BLURRED)
     weights = _class_weights(lessons).to(device)
     draw = partial(_parts, lessons, change, seed)
     update = partial(_update, weights=weights, steps=steps, precision=precision)

@@ -37,7 +37,7 @@ class Forest:
             (H, W) uint8 class map; only classes in the training pixels occur.
         """
         responses = filter_responses(picture)
-        with _quiet():
+        with _no_thread_warnings():
             ids: NDArray[np.uint8] = self.trees.predict(responses.reshape(-1, responses.shape[2]))
         return ids.reshape(picture.shape[:2])
 
@@ -76,24 +76,24 @@ def fit_forest(
             ids.append(label_map.ravel()[drawn])
     if not rows:
         raise _nothing_labelled(len(pictures))
-    return Forest(_grown(np.concatenate(rows), np.concatenate(ids), seed=seed, on_trees=on_trees))
+    return Forest(_grow_trees(np.concatenate(rows), np.concatenate(ids), seed=seed, on_trees=on_trees))
 
 
-def _grown(
+def _grow_trees(
     rows: NDArray[np.float32], ids: NDArray[np.uint8], *, seed: int, on_trees: Callable[[int], None]
 ) -> RandomForestClassifier:
     """Grow the trees in portions with progress; equal to growing all at once."""
     trees = RandomForestClassifier(max_features="sqrt", n_jobs=-1, random_state=seed, warm_start=True)
     step = max(TREES // 10, os.cpu_count() or 1)
     for grown in (*range(step, TREES, step), TREES):
-        with _quiet():
+        with _no_thread_warnings():
             trees.set_params(n_estimators=grown).fit(rows, ids)
         on_trees(grown)
     return trees
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _no_thread_warnings() -> Iterator[None]:
     """Keep scikit-learn's threads from printing a warning for each tree.
 
     The threads clear each other's warning filters, then warn that there are none (version 1.9).

@@ -30,11 +30,11 @@ class Folds:
     of_pixel: Tensor
     count: int
 
-    def learnt_by(self, member: int) -> Tensor:
+    def training_pixels(self, member: int) -> Tensor:
         """Return the indices of a member's training pixels."""
         return torch.nonzero(self.of_pixel != member % self.count)[:, 0]
 
-    def held_out_by(self, member: int) -> Tensor:
+    def held_out_pixels(self, member: int) -> Tensor:
         """Return the indices of a member's held-out pixels."""
         return torch.nonzero(self.of_pixel == member % self.count)[:, 0]
 
@@ -60,7 +60,7 @@ def fold_by_slide(table: PixelTable, slides: Sequence[str | None], *, seed: int)
     fold_of = {names[i]: place % count for place, i in enumerate(order)}
     of_crop = torch.tensor([-1 if slide is None else fold_of.get(slide, -1) for slide in slides])
     folds = Folds(of_crop[table.crops], count)
-    seen = [set(table.classes[folds.learnt_by(fold)].tolist()) for fold in range(count)]
+    seen = [set(table.classes[folds.training_pixels(fold)].tolist()) for fold in range(count)]
     return folds if all(classes == seen[0] for classes in seen) else None
 
 
@@ -75,7 +75,7 @@ class BestWeights:
     """
 
     def __init__(self, ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int) -> None:
-        held = [folds.held_out_by(m) for m in range(ensemble.members)]
+        held = [folds.held_out_pixels(m) for m in range(ensemble.members)]
         count = min(LOOK_PX, *(len(pixels) for pixels in held))
         generator = generator_for(seed, 0, what="held out")
         chosen = torch.stack([pixels[torch.randperm(len(pixels), generator=generator)[:count]] for pixels in held])

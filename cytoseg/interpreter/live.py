@@ -119,7 +119,9 @@ class LiveInterpreter:
         )
 
     @torch.inference_mode()
-    def doubts(self, waiting: Mapping[str, Callable[[], NDArray[np.uint8]]], *, new: int) -> dict[str, float]:
+    def mean_disagreements(
+        self, waiting: Mapping[str, Callable[[], NDArray[np.uint8]]], *, new: int
+    ) -> dict[str, float]:
         """Rate crops by the mean disagreement of the MLPs that the last view has trained, at pixels drawn at random.
 
         Args:
@@ -137,7 +139,9 @@ class LiveInterpreter:
             return {}
         for name in [name for name in waiting if name not in self._samples][:new]:
             self._samples[name] = self._sample(waiting[name]())
-        return {name: _doubt(self._ensemble, self._samples[name]) for name in waiting if name in self._samples}
+        return {
+            name: _mean_disagreement(self._ensemble, self._samples[name]) for name in waiting if name in self._samples
+        }
 
     def _sample(self, picture: NDArray[np.uint8]) -> torch.Tensor:
         """Return (P, D) float16 features of pixels drawn at random; full maps would displace those of marked crops."""
@@ -166,7 +170,7 @@ class LiveInterpreter:
         return _Rows(rows, torch.from_numpy(ids), dict(zip(labelled.tolist(), counts.tolist(), strict=True)))
 
 
-def _doubt(ensemble: Ensemble, features: torch.Tensor) -> float:
+def _mean_disagreement(ensemble: Ensemble, features: torch.Tensor) -> float:
     probabilities = ensemble(features.float().expand(ensemble.members, -1, -1)).softmax(-1)
     return float(jensen_shannon(probabilities[..., None, None]).mean())
 

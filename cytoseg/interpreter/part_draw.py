@@ -49,7 +49,7 @@ class PartDraw:
         seed: int,
     ) -> None:
         self._pictures, self._label_maps = pictures, label_maps
-        self._batch, self._seed, self._change = batch, seed, changes(size_px, blurred)
+        self._batch, self._seed, self._change = batch, seed, random_transform(size_px, blurred)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return a step's (B, 3, size, size) float32, about [-1, 1], and (B, size, size) int64."""
@@ -69,7 +69,7 @@ class PartDraw:
         return drawn
 
 
-def changes(size_px: int, blurred: float) -> PlainCompose:
+def random_transform(size_px: int, blurred: float) -> PlainCompose:
     """Return the random transform of a part: position, flips, rotations, colours, sharpness.
 
     Args:

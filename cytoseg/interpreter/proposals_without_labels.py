@@ -19,7 +19,7 @@ PROBABLE = 0.7
 """Minimum probability of a proposal: training weights rare classes more, so at .5 nuclei come out too large."""
 
 
-class FirstGuess:
+class MaskHeadProposals:
     """Predicts the classes shared by a backbone's mask head and the recipe.
 
     Args:

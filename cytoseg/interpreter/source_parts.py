@@ -14,7 +14,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.devices import seed_for
 from cytoseg.diffusion.mask_loss import OTHER, MaskParts
 from cytoseg.features.extract import to_input
-from cytoseg.interpreter.part_draw import changes
+from cytoseg.interpreter.part_draw import random_transform
 from cytoseg.interpreter.random_stain import paint_random_stain
 from cytoseg.labels.settings import SourceSection
 
@@ -54,7 +54,7 @@ class SourceParts:
         shares = np.array([source.settings.share for source in sources])
         self._shares = shares / shares.sum()
         self._weights = [source_weights(source) for source in sources]
-        self._change = changes(size_px, BLURRED)
+        self._change = random_transform(size_px, BLURRED)
 
     def __call__(self, numbers: Tensor) -> MaskParts:
         """Draw the parts of (N,) int64 crop numbers."""

@@ -93,7 +93,7 @@ def _fit(
 ) -> Trained:
     """Train an ensemble; with folds each member trains without its held-out fold."""
     everything = torch.arange(len(table.classes))
-    pools = [everything if folds is None else folds.learnt_by(m) for m in range(settings.members)]
+    pools = [everything if folds is None else folds.training_pixels(m) for m in range(settings.members)]
     ensemble = Ensemble(settings.members, table.features.shape[1], classes, seed=settings.seed).to(device)
     _standardise(ensemble, table)
     best = None

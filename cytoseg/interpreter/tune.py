@@ -96,7 +96,7 @@ def tune_decoder(
         resume.restore(state)
     taught = None
     if unlabelled is not None:
-        taught = _Taught(UnlabelledParts(unlabelled, batch=settings.batch, seed=settings.seed), unlabelled.weight)
+        taught = _MeanTeacher(UnlabelledParts(unlabelled, batch=settings.batch, seed=settings.seed), unlabelled.weight)
 
     def update(state: TuneState[Decoder], batch: tuple[Tensor, Tensor]) -> float:
         return _update(state, batch, weights, settings, taught)
@@ -117,7 +117,7 @@ def tune_decoder(
 
 
 @dataclass(frozen=True)
-class _Taught:
+class _MeanTeacher:
     """Mean teacher data: parts of unlabelled slides, and their full weight."""
 
     parts: UnlabelledParts
@@ -170,7 +170,7 @@ def _update(
     batch: tuple[Tensor, Tensor],
     weights: Tensor,
     settings: TuneSettings,
-    taught: _Taught | None = None,
+    taught: _MeanTeacher | None = None,
 ) -> float:
     """Update from (B, 3, H, W) and (B, H, W); return the loss, 0 if nothing is labelled."""
     x, target = (part.to(weights.device) for part in batch)

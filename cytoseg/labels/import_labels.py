@@ -239,7 +239,7 @@ def _file_notes(state: ImportState) -> list[str]:
     return notes
 
 
-def _made_note(sources: Sequence[str]) -> str:
+def _generated_note(sources: Sequence[str]) -> str:
     return (
         f"Images that a diffusion model drew or edited: {len(sources)} (first {sources[0]}). They are used for "
         "training only, never as test crops; edits of test crops are not used at all."
@@ -279,7 +279,7 @@ def _final_notes(state: ImportState, crops: Sequence[LabelledCrop]) -> tuple[str
         more = ", ..." if len(named) > 5 else ""
         notes.append(f"Corrected several times (newest used): {len(named)} ({'; '.join(named[:5])}{more}).")
     if made := [crop.source for crop in crops if crop.made is not None]:
-        notes.append(_made_note(made))
+        notes.append(_generated_note(made))
     absent = [name for name, count in total_pixels(crops).items() if not count]
     if absent:
         notes.append(f"Classes without a pixel in this import: {', '.join(absent)}.")

@@ -40,7 +40,7 @@ def simplified(polygons: Sequence[Polygon]) -> list[list[Points]]:
     Source: Visvalingam and Whyatt, Line generalisation by repeated elimination of points, 1993; the area is measured
     against the exact outline, not against the last simplification.
     """
-    exact = exactly(polygons)
+    exact = unsimplified(polygons)
     areas = [[_area(ring) for ring in polygon] for polygon in exact]
     # Each ring may use its share of the area; a small hole cannot vanish.
     share = (1 - MIN_IOU) * sum(map(sum, areas)) / sum(abs(area) for polygon in areas for area in polygon)
@@ -52,7 +52,7 @@ def simplified(polygons: Sequence[Polygon]) -> list[list[Points]]:
     return exact if _meet([ring for polygon in rings for ring in polygon]) else rings
 
 
-def exactly(polygons: Sequence[Polygon]) -> list[list[Points]]:
+def unsimplified(polygons: Sequence[Polygon]) -> list[list[Points]]:
     """Return the exact outlines in the form of ``simplified``."""
     return [[ring.astype(np.float64) for ring in (polygon.exterior, *polygon.holes)] for polygon in polygons]
 

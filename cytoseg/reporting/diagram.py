@@ -52,7 +52,9 @@ def risk_diagram(measures: Sequence[UncertaintyScores]) -> str:
     Returns:
         An SVG element; empty text without lines.
     """
-    lines = {scores.measure: risks for scores in measures if len(risks := known(scores.curve)) == len(COVERAGES)}
+    lines = {
+        scores.measure: risks for scores in measures if len(risks := defined_points(scores.curve)) == len(COVERAGES)
+    }
     if not lines:
         return ""
     top = scale_top(max(max(risks) for risks in lines.values()))
@@ -70,7 +72,7 @@ def risk_diagram(measures: Sequence[UncertaintyScores]) -> str:
     return _frame("".join(drawn), label=label, across=across, upward=upward, top=top)
 
 
-def known(curve: Sequence[float | None]) -> list[float]:
+def defined_points(curve: Sequence[float | None]) -> list[float]:
     """Drop missing values of a curve."""
     return [risk for risk in curve if risk is not None]
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from cytoseg.active_learning.candidates import Frame
-from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace, tells_test_slides
+from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace, test_slide_predicate
 from cytoseg.classes import IGNORE
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.architecture import Architecture
@@ -24,7 +24,7 @@ from cytoseg.features.extract import FeatureExtractor
 from cytoseg.formats.sidecar import SUFFIX, Cut, write_sidecar
 from cytoseg.geometry import Region, Size, overlap
 from cytoseg.interpreter.live import LiveInterpreter, LiveView
-from cytoseg.interpreter.proposals_without_labels import FirstGuess
+from cytoseg.interpreter.proposals_without_labels import MaskHeadProposals
 from cytoseg.labels.annotated import annotated_regions, waiting_regions
 from cytoseg.labels.corrections import now
 from cytoseg.labels.drawn_marks import CropMarks, Drawn, drawn_of, origin_of, read_marks
@@ -225,8 +225,8 @@ class Annotating:
         }
         reading = {name: partial(read_picture, crop.path, name=crop.path.name) for name, crop in waiting.items()}
         with self._computing:
-            doubts = self._live.doubts(reading, new=1 if seen.seconds < _QUICK_S else 0)
-        return [waiting[name] for name in sorted(doubts, key=doubts.__getitem__, reverse=True)]
+            mean_disagreements = self._live.mean_disagreements(reading, new=1 if seen.seconds < _QUICK_S else 0)
+        return [waiting[name] for name in sorted(mean_disagreements, key=mean_disagreements.__getitem__, reverse=True)]
 
     def propose(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Predict a proposal with the base model; (H, W) uint8 ids, 255 where unknown.
@@ -241,7 +241,7 @@ class Annotating:
 
     def _is_test(self) -> Callable[[str], bool]:
         rules = queue_rules(self.recipe)
-        return tells_test_slides(QueuePlace(rules, self.run, self.labels, self.run / FOLDER))
+        return test_slide_predicate(QueuePlace(rules, self.run, self.labels, self.run / FOLDER))
 
     def _taken(self) -> list[tuple[Path, Region]]:
         """List annotated and waiting regions by slide path."""
@@ -271,9 +271,9 @@ class Annotating:
         return pick_device(self.recipe.training.device)
 
     @cached_property
-    def _guess(self) -> FirstGuess:
+    def _guess(self) -> MaskHeadProposals:
         precision = self.recipe.training.precision
-        return FirstGuess(self._network[0], self.classes, device=self._device, precision=precision)
+        return MaskHeadProposals(self._network[0], self.classes, device=self._device, precision=precision)
 
     @cached_property
     def _live(self) -> LiveInterpreter:

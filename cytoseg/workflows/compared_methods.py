@@ -13,7 +13,7 @@ from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256
 from cytoseg.diffusion.unet import build_unet, start_from_imagenet
-from cytoseg.features.extract import FeatureExtractor, text_of
+from cytoseg.features.extract import FeatureExtractor, describe_extractors
 from cytoseg.features.pixel_table import gather_pixels
 from cytoseg.features.pretrained import imagenet_installed
 from cytoseg.features.settings import ExtractorName, FeatureSettings
@@ -34,7 +34,7 @@ from cytoseg.recipe import Recipe
 from cytoseg.runs import versions
 from cytoseg.studies.compare import ComparedMethod, Predict, Task
 from cytoseg.terminal import say
-from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, pixel_draw, room_of
+from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, memory_limits, pixel_draw
 from cytoseg.workflows.train_segdiff import new_segdiff, segdiff_settings
 from cytoseg.workflows.tune_decoder import check_ceiling, read_labelled, tune_settings
 from cytoseg.workflows.unlabelled_crops import unlabelled_slides
@@ -155,7 +155,7 @@ def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) ->
         }
         if recipe.diffusion.channels != 3:
             settings["channels"] = recipe.diffusion.channels
-        title = title or f"MLPs on {text_of(extractors, channels=recipe.diffusion.channels)}"
+        title = title or f"MLPs on {describe_extractors(extractors, channels=recipe.diffusion.channels)}"
         return ComparedMethod(
             key, title, lambda seed: _fit_mlps(learning, network(seed), features, seed=seed), settings
         )
@@ -163,7 +163,7 @@ def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) ->
     own, there = recipe.features.extractors, imagenet_installed()
     sets = {key: names for key, names in _SETS.items() if there or "pretrained" not in names}
     if own not in sets.values():
-        sets[own_key(recipe)] = own
+        sets[key_of_own_features(recipe)] = own
     found = [compared(key, extractors) for key, extractors in sets.items()]
     title = "MLPs on features of random weights"
     return [found[0], compared("random", ("ddpm",), title=title, network=untrained), *found[1:]]
@@ -192,7 +192,7 @@ def timed(methods: Sequence[ComparedMethod], learning: Learning, test: Sequence[
     return [with_times(method) for method in methods]
 
 
-def own_key(recipe: Recipe) -> str:
+def key_of_own_features(recipe: Recipe) -> str:
     """Return the key of the MLPs on the recipe's own features."""
     return next((key for key, names in _SETS.items() if names == recipe.features.extractors), "own")
 
@@ -287,7 +287,7 @@ def all_methods(learning: Learning, unet: nn.Module, backbone: Mapping[str, obje
     return methods
 
 
-def say_missing_rivals() -> None:
+def report_skipped_methods() -> None:
     """Report the methods skipped because the ImageNet weights are not installed."""
     if not imagenet_installed():
         say(
@@ -340,7 +340,7 @@ def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *,
         extractor,
         list(zip(learning.labelled.pictures, learning.labelled.label_maps, strict=True)),
         pixel_draw(recipe, seed),
-        room=room_of(recipe, recipe.run_folder() / "compare", device=device),
+        room=memory_limits(recipe, recipe.run_folder() / "compare", device=device),
     )
     check_rows(table, [crop.crop for crop in learning.crops])
     trained = train_ensemble(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.add_noise import alpha_bar
-from cytoseg.diffusion.class_map import OfMap
+from cytoseg.diffusion.class_map import MapConditioned
 from cytoseg.diffusion.failed_samples import fault_of
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
 from cytoseg.diffusion.sample_folder import Origin, open_folder, sample_path, source_of
@@ -203,7 +203,7 @@ def _drawer(
     unet.to(device)
 
     def draw(numbers: Sequence[int], on_step: Callable[[int], None]) -> Tensor:
-        network = unet if given is None else OfMap(unet, given(numbers).to(device), scale=1.0)
+        network = unet if given is None else MapConditioned(unet, given(numbers).to(device), scale=1.0)
         return _draw_with(network, origin, recipe.diffusion, guided)(numbers, on_step)
 
     return draw

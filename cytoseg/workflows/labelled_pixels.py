@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytoseg.features.extract import check_finite
-from cytoseg.features.pixel_rows import Room, row_blocks
+from cytoseg.features.pixel_rows import MemoryLimits, row_blocks
 from cytoseg.features.pixel_table import PixelDraw, PixelTable
 from cytoseg.interpreter.memory import training_bytes
 from cytoseg.interpreter.settings import EnsembleSettings
@@ -31,7 +31,7 @@ def pixel_draw(recipe: Recipe, seed: int) -> PixelDraw:
     return PixelDraw(recipe.interpreter.pixels_per_crop, recipe.interpreter.balance, seed)
 
 
-def room_of(recipe: Recipe, folder: Path, *, device: torch.device) -> Room:
+def memory_limits(recipe: Recipe, folder: Path, *, device: torch.device) -> MemoryLimits:
     """Return the memory limits of training.
 
     Args:
@@ -44,7 +44,7 @@ def room_of(recipe: Recipe, folder: Path, *, device: torch.device) -> Room:
     def training(pixels: int, inputs: int) -> int:
         return training_bytes(settings, pixels=pixels, inputs=inputs, classes=classes, device=device)
 
-    return Room(folder, recipe.features.memory_gb, training, f"{settings.members} interpreters")
+    return MemoryLimits(folder, recipe.features.memory_gb, training, f"{settings.members} interpreters")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cytoseg.devices import seed_for
 from cytoseg.errors import LabelError
 from cytoseg.formats.sidecar import Cut, has_sidecar, write_sidecar
 from cytoseg.geometry import Region
-from cytoseg.interpreter.proposals_without_labels import FirstGuess
+from cytoseg.interpreter.proposals_without_labels import MaskHeadProposals
 from cytoseg.labels.proposal_file import proposal, sealed
 from cytoseg.recipe import Recipe
 from cytoseg.slides.contrast import contrast, density, near_empty
@@ -95,7 +95,7 @@ def choose_place(crop: RandSlideCropd, number: int, *, seed: int, taken: Sequenc
     return max(apart or on_others, key=lambda place: contrast(place.picture), default=None)
 
 
-def write_place(place: Place, recipe: Recipe, folder: Path, *, guess: FirstGuess | None) -> bool:
+def write_place(place: Place, recipe: Recipe, folder: Path, *, guess: MaskHeadProposals | None) -> bool:
     """Write a crop unless it exists; return whether it was written.
 
     Raises:

@@ -15,7 +15,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.devices import generator_for
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.channels import as_channels
-from cytoseg.diffusion.class_map import OfMap, one_hot_map
+from cytoseg.diffusion.class_map import MapConditioned, one_hot_map
 from cytoseg.diffusion.redraw import redraw
 from cytoseg.diffusion.sample import Guide
 from cytoseg.diffusion.space import decoded, shrink_region, space_of
@@ -130,7 +130,7 @@ class Editor:
         if self._bundle is None:
             whole = np.where(edit.wanted == IGNORE, edit.shown, edit.wanted)
             ids = self._padded(whole, padded, fill=IGNORE).long()
-            return OfMap(self._unet, one_hot_map(ids[None], len(self._recipe.classes)), scale=scale), None
+            return MapConditioned(self._unet, one_hot_map(ids[None], len(self._recipe.classes)), scale=scale), None
         wanted = torch.where(inside, self._padded(edit.wanted, padded, fill=0).long(), IGNORE)
         objective = self._recipe.diffusion.objective
         guide = guide_to_map(self._bundle, wanted, self._unet, scale=scale, alpha_bars=self._bars, objective=objective)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cytoseg.diffusion.class_map import OfMap, one_hot_map
+from cytoseg.diffusion.class_map import MapConditioned, one_hot_map
 from cytoseg.diffusion.sample import Guide
 from cytoseg.errors import LabelError, RecipeError, report
 from cytoseg.interpreter.bundle import Bundle, bundle_hashes, load_bundle
@@ -59,7 +59,7 @@ class RequestedMaps:
         """Return the network that draws these samples, and the guide if it is not conditioned on maps."""
         maps = self.of(numbers).to(next(unet.parameters()).device)
         if self.bundle is None:
-            return OfMap(unet, one_hot_map(maps, self.classes), scale=self.scale), None
+            return MapConditioned(unet, one_hot_map(maps, self.classes), scale=self.scale), None
         guide = guide_to_map(self.bundle, maps, unet, scale=self.scale, alpha_bars=alpha_bars, objective=objective)
         return unet, guide
 

@@ -14,8 +14,8 @@ from cytoseg.workflows.compared_methods import (
     Learning,
     all_methods,
     baselines,
-    own_key,
-    say_missing_rivals,
+    key_of_own_features,
+    report_skipped_methods,
 )
 from cytoseg.workflows.recorded_command import refuse_other_classes, refuse_other_mpp
 from cytoseg.workflows.run_paths import BUNDLE
@@ -88,9 +88,11 @@ def contenders(recipe: Recipe, split: Split, folder: Path, *, quick: bool) -> tu
     learning = Learning.of(recipe, split)
     if quick:
         return [*methods, *(method for method in baselines(learning) if method.key in QUICK)], learning
-    say_missing_rivals()
+    report_skipped_methods()
     unet, _, backbone = run_backbone(recipe, folder)
     # The bundle is already the first.
-    same = {"mlps": own_key(recipe), "decoder": "decoder", "segdiff": "segdiff"}.get(recipe.interpreter.kind)
+    same = {"mlps": key_of_own_features(recipe), "decoder": "decoder", "segdiff": "segdiff"}.get(
+        recipe.interpreter.kind
+    )
     others = all_methods(learning, unet, backbone)
     return [*methods, *(method for method in others if method.key != same)], learning

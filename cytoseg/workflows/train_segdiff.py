@@ -19,7 +19,7 @@ from cytoseg.workflows.tune_decoder import StepLog, read_labelled, refuse_unmeas
 _MEMORY = "segdiff.batch or segdiff.size_px"
 
 
-def trained_segdiff(
+def train_run_segdiff(
     train: Sequence[LabelledCrop], current: Run, *, origin: Mapping[str, Any], device: torch.device
 ) -> SegDiff:
     """Train SegDiff on the train crops, resuming an interrupted training.

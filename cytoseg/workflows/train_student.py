@@ -22,7 +22,7 @@ from cytoseg.workflows.unlabelled_crops import unlabelled_crops
 _T = TypeVar("_T")
 
 
-def taught(
+def train_run_student(
     teacher: Bundle,
     train: Sequence[LabelledCrop],
     current: Run,

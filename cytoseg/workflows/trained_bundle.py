@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.errors import CheckpointError
 from cytoseg.evaluation.evaluate import Method, Prediction
-from cytoseg.features.extract import text_of
+from cytoseg.features.extract import describe_extractors
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.segdiff import SegDiff
@@ -36,7 +36,7 @@ def _title(bundle: Bundle) -> str:
         return "DDPM's decoder, tuned"
     if isinstance(bundle.interpreter, SegDiff):
         return f"SegDiff, {bundle.interpreter.votes} draws"
-    features = text_of(bundle.features.extractors, channels=bundle.architecture.channels)
+    features = describe_extractors(bundle.features.extractors, channels=bundle.architecture.channels)
     return f"{features[0].upper()}{features[1:]}, {bundle.interpreter.members} MLPs"
 
 

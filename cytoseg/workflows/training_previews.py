@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from cytoseg.devices import generator_for, pick_device
-from cytoseg.diffusion.add_noise import alpha_bar, noise_to
+from cytoseg.diffusion.add_noise import add_noise, alpha_bar
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.channels import as_channels
-from cytoseg.diffusion.class_map import OfMap
+from cytoseg.diffusion.class_map import MapConditioned
 from cytoseg.diffusion.network_output import split_output
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
 from cytoseg.diffusion.space import decoded, space_of
@@ -52,7 +52,10 @@ def draw_previews(
     unet = state.ema.ema_model.to(device).eval()
     if factor > 1:  # a sample for each crop, from its small image
         small = shrink(as_channels(crops, recipe.diffusion.channels), factor)
-        unet, count = OfMap(unet, noiseless_input(small, factor).to(device), scale=1.0), min(count, 1) * len(crops)
+        unet, count = (
+            MapConditioned(unet, noiseless_input(small, factor).to(device), scale=1.0),
+            min(count, 1) * len(crops),
+        )
     save_denoised(folder / "denoised.png", unet, crops, recipe)
     if count:
         save_samples(folder / "samples.png", unet, recipe, count=count, patience_s=patience_s)
@@ -115,7 +118,7 @@ def save_denoised(path: Path, unet: torch.nn.Module, crops: Tensor, recipe: Reci
     bars = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps)
     columns = []
     for t in recipe.feature_timesteps():
-        xt = noise_to(x0, float(bars[t]), eps)
+        xt = add_noise(x0, float(bars[t]), eps)
         output, _ = split_output(unet(xt, torch.full((len(xt),), t, device=device)).float(), channels=xt.shape[1])
         seen, _ = predict_x0_and_noise(
             output, xt, bars[t].to(xt), objective=recipe.diffusion.objective, limit=space.limit

@@ -27,7 +27,7 @@ from cytoseg.workflows.unlabelled_crops import unlabelled_slides
 _DECODER_MEMORY = "decoder.batch or decoder.size_px"
 
 
-def tuned(
+def tune_run_decoder(
     unet: nn.Module,
     train: Sequence[LabelledCrop],
     current: Run,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.devices import generator_for, pick_device
-from cytoseg.diffusion.add_noise import alpha_bar, noise_to
+from cytoseg.diffusion.add_noise import add_noise, alpha_bar
 from cytoseg.diffusion.network_output import split_output
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
 from cytoseg.diffusion.space import decoded, space_of
@@ -158,7 +158,7 @@ def _losses(unet: nn.Module, recipe: Recipe, x0: Tensor) -> dict[str, float]:
     eps = torch.randn(x0.shape, generator=generator_for(0, 0, what="study")).to(device)
     for number in range(RANGES):
         t = number * width + width // 2
-        xt = noise_to(x0, float(bars[t]), eps)
+        xt = add_noise(x0, float(bars[t]), eps)
         output, _ = split_output(unet(xt, torch.full((len(xt),), t, device=device)).float(), channels=xt.shape[1])
         _, seen = predict_x0_and_noise(output, xt, bars[t].to(xt), objective=network.objective, limit=space.limit)
         found[f"{number * width}-{(number + 1) * width - 1}"] = float((seen - eps).square().mean())

@@ -23,7 +23,7 @@ from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, to_input
-from cytoseg.features.pixel_rows import Room
+from cytoseg.features.pixel_rows import MemoryLimits
 from cytoseg.features.pixel_table import PixelDraw, PixelTable, gather_pixels
 from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.memory import training_bytes
@@ -106,7 +106,7 @@ def ours(job: Job) -> dict[str, Any]:
 
     begin = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        room = Room(Path(folder), job.ceiling_gb, training)
+        room = MemoryLimits(Path(folder), job.ceiling_gb, training)
         table = gather_pixels(extractor, crops_of(job), PixelDraw(PIXELS, "classes", seed=0), room=room)
         found = _seconds("features", begin) | {"features_peak_mb": memory_mb("VmHWM")}
         found["features_cpu_s"] += extractor.cpu_s * (job.crops / math.ceil(job.crops / job.reuse) - 1)

@@ -19,7 +19,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.devices import pick_device, tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.evaluation.match_objects import crop_objects
-from cytoseg.interpreter.proposals_without_labels import PROBABLE, FirstGuess
+from cytoseg.interpreter.proposals_without_labels import PROBABLE, MaskHeadProposals
 from cytoseg.labels.index import LabelledCrop
 from cytoseg.labels.proposal_file import proposal
 from cytoseg.metrics.objects import ObjectCounts, object_scores
@@ -44,7 +44,7 @@ def main() -> None:
     classes, device = recipe.class_list(), pick_device(recipe.training.device)
     tune_cpu_allocator()
     unet, _, origin = load_backbone(backbone_folder(recipe, recipe.run_folder()))
-    guess = FirstGuess(unet, classes, device=device, precision=recipe.training.precision)
+    guess = MaskHeadProposals(unet, classes, device=device, precision=recipe.training.precision)
     crops, begin = split_of(recipe).train, time.process_time()
     found = [_looked_at(crop, guess, recipe, name=given.name) for crop in crops]
     seconds = (time.process_time() - begin) / len(crops)
@@ -67,7 +67,7 @@ def main() -> None:
     )
 
 
-def _looked_at(crop: LabelledCrop, guess: FirstGuess, recipe: Recipe, *, name: str) -> dict[str, Any]:
+def _looked_at(crop: LabelledCrop, guess: MaskHeadProposals, recipe: Recipe, *, name: str) -> dict[str, Any]:
     classes = recipe.class_list()
     truth, proposed, wanted = crop.label_map(), guess(crop.picture()), classes.names.index(name)
     scored = truth != IGNORE

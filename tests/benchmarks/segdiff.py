@@ -46,7 +46,7 @@ def segdiff_rows(learning: Learning, test: Sequence[LabelledCrop], seed: int) ->
     learning_s = time.process_time() - begin
     precision, classes = recipe.training.precision, len(recipe.class_list())
     counts = {votes: np.zeros((classes, classes), np.int64) for votes in VOTES}
-    errors, doubts, predicting_s = [], [], 0.0
+    errors, mean_disagreements, predicting_s = [], [], 0.0
     for number, crop in enumerate(test):
         truth = crop.label_map()
         begin = time.process_time()
@@ -56,13 +56,13 @@ def segdiff_rows(learning: Learning, test: Sequence[LabelledCrop], seed: int) ->
             counts[votes] += confusion_counts(truth, chosen(draws, votes), classes)
         some = np.random.default_rng([seed, number]).choice(np.flatnonzero(truth != IGNORE), SAMPLED_PX)
         errors.append((chosen(draws, VOTES[-1]) != truth).flat[some])
-        doubts.append(jensen_shannon(draws)[0].numpy().flat[some])
+        mean_disagreements.append(jensen_shannon(draws)[0].numpy().flat[some])
     per_draw = predicting_s / megapixels(test) / VOTES[-1]
     rows = [
         [f"SegDiff, {votes} draws", seed, *scores(counts[votes]), f"{learning_s:.0f}", f"{votes * per_draw:.1f}"]
         for votes in VOTES
     ]
-    return rows, float(roc_auc_score(np.concatenate(errors), np.concatenate(doubts)))
+    return rows, float(roc_auc_score(np.concatenate(errors), np.concatenate(mean_disagreements)))
 
 
 def draw(model: SegDiff, crop: LabelledCrop, precision: str) -> torch.Tensor:

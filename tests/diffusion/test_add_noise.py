@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from cytoseg.diffusion.add_noise import alpha_bar, noise_to, snr_db
+from cytoseg.diffusion.add_noise import add_noise, alpha_bar, snr_db
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.unet import build_diffusion, build_unet
 
@@ -28,12 +28,12 @@ def test_the_training_process_uses_the_same_schedule(schedule: str) -> None:
 
 def test_noise_is_added_in_proportion() -> None:
     x0, eps = torch.full((1, 3, 2, 2), 0.5), torch.full((1, 3, 2, 2), -1.0)
-    torch.testing.assert_close(noise_to(x0, 0.36, eps), torch.full((1, 3, 2, 2), 0.6 * 0.5 - 0.8))
-    torch.testing.assert_close(noise_to(x0, 1.0, eps), x0)
-    torch.testing.assert_close(noise_to(x0, 0.0, eps), eps)
+    torch.testing.assert_close(add_noise(x0, 0.36, eps), torch.full((1, 3, 2, 2), 0.6 * 0.5 - 0.8))
+    torch.testing.assert_close(add_noise(x0, 1.0, eps), x0)
+    torch.testing.assert_close(add_noise(x0, 0.0, eps), eps)
 
 
 def test_noisy_crops_keep_their_variance() -> None:
     generator = torch.Generator().manual_seed(0)
     x0, eps = torch.randn(2, 1, 3, 64, 64, generator=generator)
-    assert math.isclose(noise_to(x0, 0.3, eps).var().item(), 1.0, abs_tol=0.03)
+    assert math.isclose(add_noise(x0, 0.3, eps).var().item(), 1.0, abs_tol=0.03)

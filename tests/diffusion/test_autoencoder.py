@@ -2,7 +2,13 @@ from typing import Any, cast
 
 import torch
 
-from cytoseg.diffusion.autoencoder import build_autoencoder, build_discriminator, detail_losses, judge, kl_losses
+from cytoseg.diffusion.autoencoder import (
+    build_autoencoder,
+    build_discriminator,
+    detail_losses,
+    discriminator_loss,
+    kl_losses,
+)
 from cytoseg.diffusion.space_settings import SpaceShape
 
 
@@ -27,10 +33,10 @@ def test_details_count_beside_values() -> None:
 def test_a_discriminator_learns_only_where_it_is_to() -> None:
     discriminator = build_discriminator(SpaceShape("kl", 2, 8), 3)
     x = torch.rand(2, 3, 16, 16).requires_grad_()
-    judge(discriminator, x, wanted=1.0, learns=False).sum().backward()
+    discriminator_loss(discriminator, x, wanted=1.0, learns=False).sum().backward()
     assert x.grad is not None
     assert all(weights.grad is None for weights in discriminator.parameters())
-    judge(discriminator, x.detach(), wanted=0.0, learns=True).sum().backward()
+    discriminator_loss(discriminator, x.detach(), wanted=0.0, learns=True).sum().backward()
     assert any(weights.grad is not None for weights in discriminator.parameters())
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE
-from cytoseg.diffusion.class_map import OfMap, one_hot_map
+from cytoseg.diffusion.class_map import MapConditioned, one_hot_map
 
 
 def test_a_map_has_a_channel_for_each_class_and_one_for_unknown() -> None:
@@ -22,5 +22,5 @@ class _Told(nn.Module):
 @pytest.mark.parametrize(("scale", "mean"), [(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)])
 def test_a_map_is_obeyed_by_its_scale_and_leaves_the_variance(scale: float, mean: float) -> None:
     x = torch.arange(12.0).reshape(1, 3, 2, 2)
-    output = OfMap(_Told(), torch.zeros(1, 3, 2, 2), scale=scale)(x, torch.tensor([4]))
+    output = MapConditioned(_Told(), torch.zeros(1, 3, 2, 2), scale=scale)(x, torch.tensor([4]))
     torch.testing.assert_close(output, torch.cat([torch.full_like(x, mean), x], dim=1))

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cytoseg.diffusion.add_noise import alpha_bar, noise_to
+from cytoseg.diffusion.add_noise import add_noise, alpha_bar
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.settings import TrainSettings, rate_at
 from cytoseg.diffusion.train_steps import _share, draw_noise, new_state, train_steps
@@ -39,7 +39,7 @@ def test_the_loss_is_the_squared_error_on_the_noise(
     steps = iter(train_steps(state, crops, settings=settings, accelerator=Accelerator(cpu=True)))
     for first in (0, 4):  # the second four crops have noise of their own
         t, eps = draw_noise(torch.arange(first, first + 4), settings=settings, timesteps=10)
-        xt = torch.stack([noise_to(crops[first + i], float(bars[t[i]]), eps[i]) for i in range(4)])
+        xt = torch.stack([add_noise(crops[first + i], float(bars[t[i]]), eps[i]) for i in range(4)])
         with torch.no_grad():
             expected = torch.nn.functional.mse_loss(state.unet(xt, t), eps).item()
         report = next(steps)

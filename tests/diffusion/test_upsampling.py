@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.architecture import Architecture
-from cytoseg.diffusion.class_map import OfMap
+from cytoseg.diffusion.class_map import MapConditioned
 from cytoseg.diffusion.network_output import crop_losses
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
 from cytoseg.diffusion.settings import TrainSettings
@@ -83,7 +83,7 @@ class _OfGaussian(nn.Module):
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_samples_have_the_mean_that_the_small_picture_gives_them(sampler: str) -> None:
     small = torch.tensor([-0.6, 0.1, 0.7])[:, None, None, None].expand(3, 1, 8, 8)
-    network = OfMap(_OfGaussian(), noiseless_input(small, 2), scale=1.0)
+    network = MapConditioned(_OfGaussian(), noiseless_input(small, 2), scale=1.0)
     noises, how = noise_of(0, range(3), size_px=16, channels=1), {"alpha_bars": BARS, "objective": "pred_noise"}
     if sampler == "ddim":
         drawn = ddim(network, next(noises), steps=200, **how)  # type: ignore[arg-type] # of a dict

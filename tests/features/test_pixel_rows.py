@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cytoseg.errors import RecipeError
 from cytoseg.features import pixel_rows
-from cytoseg.features.pixel_rows import DiskRows, Room, make_rows, row_blocks
+from cytoseg.features.pixel_rows import DiskRows, MemoryLimits, make_rows, row_blocks
 
 GB = 1_000_000_000
 
@@ -113,7 +113,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(pixel_rows, "available_bytes", lambda: free)
         monkeypatch.setattr(pixel_rows, "SPARE", spare)
         monkeypatch.setattr(pixel_rows, "DiskRows", lambda *_arguments: "disk")
-        room = Room(tmp_path, ceiling_gb, lambda count, columns: training * (count == 1000 and columns == 500_000))
+        room = MemoryLimits(
+            tmp_path, ceiling_gb, lambda count, columns: training * (count == 1000 and columns == 500_000)
+        )
         found = make_rows(1000, 500_000, room, largest="30 x 20 px", passing=passing)
         return found != "disk"
 
@@ -166,4 +168,4 @@ def test_a_system_that_does_not_tell_its_memory_has_no_ceiling(monkeypatch: pyte
     with pytest.raises(
         RecipeError, match=r"^features\.memory_gb: this system does not report .* Remove the setting\.$"
     ):
-        make_rows(1, 1, Room(ceiling_gb=4.0), largest="30 x 20 px", passing=0)
+        make_rows(1, 1, MemoryLimits(ceiling_gb=4.0), largest="30 x 20 px", passing=0)

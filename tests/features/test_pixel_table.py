@@ -11,7 +11,7 @@ from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import RecipeError
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, to_input
-from cytoseg.features.pixel_rows import DiskRows, Room
+from cytoseg.features.pixel_rows import DiskRows, MemoryLimits
 from cytoseg.features.pixel_table import PixelDraw, PixelTable, choose_pixels, gather_pixels
 from cytoseg.features.settings import FeatureSettings
 
@@ -107,7 +107,7 @@ def test_rows_are_the_same_on_disk(
     monkeypatch.setattr("cytoseg.features.pixel_table.GATHERED_PX", 4)  # nine rows a crop in three parts
     monkeypatch.setattr("cytoseg.features.pixel_rows.available_bytes", lambda: 0)
     crops = [(_picture(0), label_map)] * 2
-    on_disk = gather_pixels(extractor, crops, PixelDraw(9, "classes", seed=5), room=Room(tmp_path))
+    on_disk = gather_pixels(extractor, crops, PixelDraw(9, "classes", seed=5), room=MemoryLimits(tmp_path))
     assert isinstance(in_memory.features, Tensor)
     assert isinstance(on_disk.features, DiskRows)
     assert torch.equal(on_disk.features[torch.arange(18)], in_memory.features)
@@ -139,7 +139,7 @@ def test_too_little_memory_is_reported_after_one_crop(
     extractor: FeatureExtractor, label_map: NDArray[np.uint8]
 ) -> None:
     done: list[int] = []
-    room = Room(Path("nowhere"), ceiling_gb=0.001, trained="3 interpreters")
+    room = MemoryLimits(Path("nowhere"), ceiling_gb=0.001, trained="3 interpreters")
     crops = [(_picture(i), label_map) for i in range(3)]
     with pytest.raises(RecipeError, match=r"0\.001 is too little: the largest crop \(8 x 6 px\) and 3 interp"):
         gather_pixels(extractor, crops, PixelDraw(4, "none", seed=0), room=room, on_crop=done.append)

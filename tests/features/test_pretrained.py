@@ -11,7 +11,7 @@ from cytoseg.diffusion.efficientnet import LiteEncoder
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError
 from cytoseg.features import pretrained
-from cytoseg.features.extract import FeatureExtractor, gather, text_of, to_input
+from cytoseg.features.extract import FeatureExtractor, describe_extractors, gather, to_input
 from cytoseg.features.filters import filter_responses
 from cytoseg.features.pretrained import imagenet_encoder
 from cytoseg.features.settings import EXTRACTORS, FeatureSettings
@@ -95,9 +95,9 @@ def test_settings_of_unknown_or_disordered_extractors_are_refused(names: tuple[s
 
 
 def test_features_are_named_for_people() -> None:
-    assert text_of(("filters",)) == "72 filters"
-    assert text_of(("ddpm", "filters")) == "DDPM features and 72 filters"
-    assert text_of(EXTRACTORS) == "DDPM features, frozen ImageNet features and 72 filters"
+    assert describe_extractors(("filters",)) == "72 filters"
+    assert describe_extractors(("ddpm", "filters")) == "DDPM features and 72 filters"
+    assert describe_extractors(EXTRACTORS) == "DDPM features, frozen ImageNet features and 72 filters"
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

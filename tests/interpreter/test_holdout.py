@@ -35,11 +35,11 @@ def test_a_member_learns_all_but_what_it_holds_out() -> None:
     folds = fold_by_slide(_two_of_each(10), [str(i) for i in range(10)], seed=0)
     assert folds is not None
     for member in range(7):
-        held = folds.held_out_by(member).tolist()
+        held = folds.held_out_pixels(member).tolist()
         assert len(held) == 4  # two crops
-        assert sorted(held + folds.learnt_by(member).tolist()) == list(range(20))
-        assert held == folds.held_out_by(member % 5).tolist()
-    assert sorted(pixel for m in range(5) for pixel in folds.held_out_by(m).tolist()) == list(range(20))
+        assert sorted(held + folds.training_pixels(member).tolist()) == list(range(20))
+        assert held == folds.held_out_pixels(member % 5).tolist()
+    assert sorted(pixel for m in range(5) for pixel in folds.held_out_pixels(m).tolist()) == list(range(20))
 
 
 def test_the_seed_deals() -> None:
@@ -61,7 +61,7 @@ def test_crops_of_no_slide_are_learned_by_all_members() -> None:
     assert folds is not None
     assert (folds.of_pixel[:2] == -1).all()
     assert sorted(folds.of_pixel[2:12].unique().tolist()) == [0, 1, 2, 3, 4]
-    assert all({0, 1, 12, 13} < set(folds.learnt_by(member).tolist()) for member in range(5))
+    assert all({0, 1, 12, 13} < set(folds.training_pixels(member).tolist()) for member in range(5))
     assert fold_by_slide(_two_of_each(7), [None, "a", "b", "c", "d", None, None], seed=0) is None
 
 
@@ -84,7 +84,7 @@ def watched() -> tuple[Ensemble, BestWeights, Tensor, Tensor]:
     folds = fold_by_slide(table, ["a", "b", "c", "d", "e"], seed=0)
     assert folds is not None
     ensemble = Ensemble(2, 1, 2, seed=0).train()
-    held = torch.stack([folds.held_out_by(m) for m in range(2)])
+    held = torch.stack([folds.held_out_pixels(m) for m in range(2)])
     return ensemble, BestWeights(ensemble, table, folds, seed=0), table.features[held].float(), table.classes[held]
 
 

@@ -121,13 +121,15 @@ def test_waiting_crops_are_rated_by_the_disagreement_of_the_last_view(
 ) -> None:
     known, strange = _picture(slice(16, None)), np.full((24, 32, 3), (150, 40, 200), np.uint8)
     waiting = {"known": lambda: known, "strange": lambda: strange}
-    assert interpreter.doubts(waiting, new=9) == {}  # nothing has been learned yet
+    assert interpreter.mean_disagreements(waiting, new=9) == {}  # nothing has been learned yet
     seen = interpreter.view(known, _strokes(), [])
-    assert interpreter.doubts(waiting, new=1) == {"known": pytest.approx(float(seen.disagreement.mean()), rel=0.3)}
-    rated = interpreter.doubts(waiting, new=1)
+    assert interpreter.mean_disagreements(waiting, new=1) == {
+        "known": pytest.approx(float(seen.disagreement.mean()), rel=0.3)
+    }
+    rated = interpreter.mean_disagreements(waiting, new=1)
     assert 0 < rated["strange"] < rated["known"]  # one colour throughout
     assert counting.computed == 3
-    assert interpreter.doubts(waiting, new=1) == rated
+    assert interpreter.mean_disagreements(waiting, new=1) == rated
     assert counting.computed == 3
 
 

@@ -6,7 +6,7 @@ from cytoseg.classes import ClassList
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError
-from cytoseg.interpreter.proposals_without_labels import FirstGuess
+from cytoseg.interpreter.proposals_without_labels import MaskHeadProposals
 
 CPU = torch.device("cpu")
 CLASSES = ClassList(("nucleus", "dirt", "glass"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)), "glass")
@@ -34,7 +34,7 @@ def test_what_is_probable_is_proposed_and_the_rest_left_unmarked() -> None:
         for certainty, expected in ((0.9, 0), (0.6, 2)):
             odds = float(np.log(certainty / (1 - certainty)))
             unet.get_parameter("mask_head.bias").copy_(torch.tensor([0.0, odds]))
-            guess = FirstGuess(unet, CLASSES, device=CPU, precision="no")
+            guess = MaskHeadProposals(unet, CLASSES, device=CPU, precision="no")
             assert guess.guessed == ("nucleus",)
             found = guess(np.full((9, 13, 3), 200, np.uint8))
             assert (found.shape, found.dtype) == ((9, 13), np.uint8)
@@ -45,4 +45,4 @@ def test_what_is_probable_is_proposed_and_the_rest_left_unmarked() -> None:
 @pytest.mark.parametrize("known", [(), ("glass", "mitosis")])
 def test_a_model_that_knows_none_of_the_classes_is_refused(known: tuple[str, ...]) -> None:
     with pytest.raises(CheckpointError, match=r"cannot propose nucleus, dirt, glass: .* it (nothing|glass, mit)"):
-        FirstGuess(_unet(*known), CLASSES, device=CPU, precision="no")
+        MaskHeadProposals(_unet(*known), CLASSES, device=CPU, precision="no")
