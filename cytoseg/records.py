@@ -122,7 +122,7 @@ class RecordFile(Generic[Record]):
             raise self._error(path, name, self.damaged.format(why=error)) from error
 
     def _error(self, path: Path, name: str, what: str) -> CytosegError:
-        return self.error(f"{name}: {what}. {self.again.format(folder=path.parent)}")
+        return self.error(f"{name}: {what}. {self.advice.format(folder=path.parent)}")
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Record]:

@@ -64,7 +64,7 @@ def test_the_remaining_time_does_not_grow_while_one_unit_is_in_work(
 ) -> None:
     fields = {"before": 0, "moved_s": moved_s, "fraction_left": fraction_left}
     task = SimpleNamespace(completed=done, total=3, elapsed=elapsed_s, fields=fields)
-    assert terminal._left_of(cast(Task, task)) == left
+    assert terminal._seconds_left_of(cast(Task, task)) == left
 
 
 def test_a_pipe_gets_a_line_also_while_nothing_moves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_parts_of_a_batch_in_work_count_for_the_pace(monkeypatch: pytest.MonkeyP
         assert bar.line().startswith("samples 0 of 200, 20 s so far, about ")
     fields = {"before": 0, "moved_s": 20.0, "part": 40.0}
     task = SimpleNamespace(completed=0, total=200, elapsed=20.0, fields=fields)
-    assert terminal._left_of(cast(Task, task)) == 80.0
+    assert terminal._seconds_left_of(cast(Task, task)) == 80.0
 
 
 def test_uneven_work_is_estimated_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:

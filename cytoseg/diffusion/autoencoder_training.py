@@ -11,7 +11,7 @@ from cytoseg.diffusion.autoencoder import (
     KL_WEIGHT,
     build_discriminator,
     detail_losses,
-    judge,
+    discriminator_loss,
     kl_losses,
 )
 from cytoseg.diffusion.space import LatentSpace
@@ -49,9 +49,9 @@ class AutoencoderTraining(nn.Module):
             # Zero, but gives every weight a gradient: distributed processes wait for all.
             idle = torch.stack([weights.sum() for weights in self.discriminator.parameters()]).sum() * 0.0
             return own + idle, own, torch.zeros_like(own)
-        fooling = judge(self.discriminator, seen, wanted=1.0, learns=False)
-        real = judge(self.discriminator, x, wanted=1.0, learns=True)
-        made = judge(self.discriminator, seen.detach(), wanted=0.0, learns=True)
+        fooling = discriminator_loss(self.discriminator, seen, wanted=1.0, learns=False)
+        real = discriminator_loss(self.discriminator, x, wanted=1.0, learns=True)
+        made = discriminator_loss(self.discriminator, seen.detach(), wanted=0.0, learns=True)
         telling = 0.5 * (real + made)
         return own + ADVERSARIAL_WEIGHT * fooling + telling, own, telling
 

@@ -231,7 +231,7 @@ class _Keeper:
         try:
             self._watch.on_preview(self._state)
         except OSError as error:  # a failed preview must not stop the training
-            self._watch.on_note(f"No images at crop {self._looked_at} ({error}). Training continues.")
+            self._watch.on_note(f"No images at crop {self._previewed_at} ({error}). Training continues.")
 
     def save(self) -> None:
         """Write a checkpoint unless this state is already saved; prune old ones."""

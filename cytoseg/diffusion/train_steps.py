@@ -21,7 +21,7 @@ from cytoseg.diffusion.learning import CropLosses, Learning
 from cytoseg.diffusion.loss_log import LossGuard, LossReading, LossWindow
 from cytoseg.diffusion.mask_loss import DrawMasks, MaskParts
 from cytoseg.diffusion.network_output import crop_losses, hybrid_losses
-from cytoseg.diffusion.settings import TrainSettings, passed, rate_at
+from cytoseg.diffusion.settings import TrainSettings, crosses_multiple, rate_at
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.unet import build_diffusion, build_network
 from cytoseg.errors import CytosegError, RecipeError
@@ -149,7 +149,7 @@ def train_steps(
         window.add(numbers.to(t), t, losses, others)
         seen = state.crops_seen + len(numbers) * accelerator.num_processes
         # Also before a checkpoint, so that its losses have been checked.
-        saved_then = passed(settings.checkpoint_crops, state.crops_seen, seen) or seen >= settings.crops
+        saved_then = crosses_multiple(settings.checkpoint_crops, state.crops_seen, seen) or seen >= settings.crops
         reading = window.read() if window.due or saved_then else None
         if reading is not None:
             guard.check(reading)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import ClassList
 from cytoseg.labels.outlines import outline
-from cytoseg.objects.simplify import Points, exactly, simplified
+from cytoseg.objects.simplify import Points, simplified, unsimplified
 
 _NAMESPACE = uuid.UUID("5d1c3a52-6d0b-5b7e-9f0e-2f4c8d1b7a60")
 """UUID namespace of the ids, which must never change."""
@@ -119,7 +119,7 @@ class ObjectFile:
 
     def _geometry(self, found: Outlined) -> dict[str, Any]:
         polygons = outline(found.mask)
-        rings = exactly(polygons) if self._exact else simplified(polygons)
+        rings = unsimplified(polygons) if self._exact else simplified(polygons)
         parts = [[self._closed(ring, found) for ring in polygon] for polygon in rings]
         if len(parts) == 1:
             return {"type": "Polygon", "coordinates": parts[0]}

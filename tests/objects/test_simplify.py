@@ -14,7 +14,7 @@ from shapely.geometry import shape
 from cytoseg.classes import ClassList
 from cytoseg.labels.outlines import outline
 from cytoseg.objects.geojson import ObjectFile, Outlined
-from cytoseg.objects.simplify import MIN_IOU, REACH_PX, Points, _meet, exactly, simplified
+from cytoseg.objects.simplify import MIN_IOU, REACH_PX, Points, _meet, simplified, unsimplified
 
 Mask = NDArray[np.bool_]
 
@@ -27,7 +27,7 @@ def joined(rings: list[list[Points]]) -> Polygon | MultiPolygon:
 
 def iou(mask: Mask) -> float:
     polygons = outline(mask)
-    exact, found = joined(exactly(polygons)), joined(simplified(polygons))
+    exact, found = joined(unsimplified(polygons)), joined(simplified(polygons))
     return float(exact.intersection(found).area / exact.union(found).area)
 
 
@@ -51,7 +51,7 @@ def corners(rings: list[list[Points]]) -> int:
 @pytest.mark.parametrize("mask", list(blobs()))
 def test_outlines_keep_area_place_and_holes(mask: Mask) -> None:
     polygons = outline(mask)
-    exact, found = exactly(polygons), simplified(polygons)
+    exact, found = unsimplified(polygons), simplified(polygons)
     assert [len(polygon) for polygon in found] == [len(polygon) for polygon in exact]
     assert iou(mask) >= MIN_IOU
     # Across a segment and beyond its end an outline may be that far away.
@@ -61,7 +61,7 @@ def test_outlines_keep_area_place_and_holes(mask: Mask) -> None:
 def test_large_objects_have_a_tenth_of_the_corners() -> None:
     y, x = np.mgrid[:140, :140] - 69.5
     polygons = outline(np.hypot(x, y) < 60)
-    assert (corners(simplified(polygons)), corners(exactly(polygons))) == (21, 284)
+    assert (corners(simplified(polygons)), corners(unsimplified(polygons))) == (21, 284)
 
 
 def test_a_slanting_edge_becomes_a_line_and_a_straight_one_stays() -> None:
@@ -77,15 +77,15 @@ def test_a_slanting_edge_becomes_a_line_and_a_straight_one_stays() -> None:
 @pytest.mark.parametrize("mask", [np.ones((1, 1)), np.ones((1, 9)), np.ones((3, 3)), np.eye(2), np.eye(5)])
 def test_the_smallest_stay_as_they_are(mask: NDArray[np.float64]) -> None:
     polygons = outline(mask > 0)
-    for found, exact in zip(simplified(polygons), exactly(polygons), strict=True):
+    for found, exact in zip(simplified(polygons), unsimplified(polygons), strict=True):
         np.testing.assert_array_equal(found, exact)
 
 
 def test_lines_that_would_meet_are_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     polygons = outline(next(mask for mask in blobs() if mask.sum() > 2000))
-    assert corners(simplified(polygons)) < corners(exactly(polygons))
+    assert corners(simplified(polygons)) < corners(unsimplified(polygons))
     monkeypatch.setattr("cytoseg.objects.simplify._meet", lambda rings: True)
-    assert corners(simplified(polygons)) == corners(exactly(polygons))
+    assert corners(simplified(polygons)) == corners(unsimplified(polygons))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_any_mask_comes_out_valid_and_alike(seed: int, blur: float, side: int) -
         mask = areas == np.argmax(np.bincount(areas.ravel())[1:]) + 1
         assert iou(mask) >= MIN_IOU
         polygons = outline(mask)
-        assert [len(p) for p in simplified(polygons)] == [len(p) for p in exactly(polygons)]
+        assert [len(p) for p in simplified(polygons)] == [len(p) for p in unsimplified(polygons)]
 
 
 def test_the_file_holds_simplified_outlines_where_they_are_not_to_be_exact(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_slide_of_cells_takes_a_third_of_an_outline_at_every_pixel_and_zipped_
             ious.append(iou(mask))
             found = Outlined(number, 1, 90 * number, 500, mask, {"area_px": float(mask.sum()), "probability": 0.9})
             sizes["simple"] += len(json.dumps(file._feature(found), separators=(",", ":")))
-            corners = [ring for polygon in exactly(outline(mask)) for ring in polygon]
+            corners = [ring for polygon in unsimplified(outline(mask)) for ring in polygon]
             steps = sum(int(np.abs(ring - np.roll(ring, 1, axis=0)).sum()) for ring in corners)
             sizes["steps"] += len("[12345,12345],") * steps + 250
             file.add(found)

@@ -45,7 +45,9 @@ def test_an_interrupted_student_is_resumed_and_its_log_is_whole(
 
     def taught() -> dict[str, torch.Tensor]:
         crops = cast(Any, (_Crop(),))
-        found = train_student.taught(cast(Any, None), crops, current, origin=ORIGIN, device=torch.device("cpu"))
+        found = train_student.train_run_student(
+            cast(Any, None), crops, current, origin=ORIGIN, device=torch.device("cpu")
+        )
         return found.state_dict()
 
     whole, logged = taught(), _logged(tmp_path)
