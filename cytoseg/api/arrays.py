@@ -31,7 +31,9 @@ def as_picture(image: object, *, value_range: str = "0..255", name: str = "the i
     if value_range not in RANGES:
         raise ArrayError(f"value_range: {short_repr(value_range)} is neither '0..255' (uint8) nor '0..1' (float).")
     if not isinstance(image, np.ndarray):
-        raise ArrayError(f"{name}: is a {type(image).__name__}, not a NumPy array. Pass numpy.asarray(image).")
+        raise ArrayError(
+            f"{name}: has type {type(image).__name__}, but must be a NumPy array. Pass numpy.asarray(image)."
+        )
     pixels = _uint8(image, value_range, name)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -73,7 +75,8 @@ def as_label_map(label_map: object, *, classes: int, name: str = "the label map"
     if not isinstance(label_map, np.ndarray) or not np.issubdtype(label_map.dtype, np.integer) or label_map.ndim != 2:
         is_array = isinstance(label_map, np.ndarray)
         found = f"{label_map.dtype} {label_map.shape}" if is_array else type(label_map).__name__  # type: ignore[attr-defined] # an array
-        raise ArrayError(f"{name}: is {found}, but must be an array (H, W) of whole numbers, the class ids.")
+        hint = " Pass label_map.astype(int)." if is_array and label_map.dtype == bool else ""  # type: ignore[attr-defined] # an array
+        raise ArrayError(f"{name}: is {found}, but must be an array (H, W) of whole numbers, the class ids.{hint}")
     strange = label_map[(label_map != IGNORE) & ((label_map < 0) | (label_map >= classes))]
     if strange.size:
         raise ArrayError(
@@ -95,7 +98,7 @@ def as_list(arrays: object, *, name: str) -> list[object]:
     if isinstance(arrays, np.ndarray) and arrays.dtype != np.object_ and arrays.ndim != 4:
         raise ArrayError(f"{name}: is one array of shape {arrays.shape}, but a list of arrays is wanted: [array].")
     if isinstance(arrays, str | bytes) or not isinstance(arrays, Iterable):
-        raise ArrayError(f"{name}: is a {type(arrays).__name__}, but a list of arrays is wanted.")
+        raise ArrayError(f"{name}: has type {type(arrays).__name__}, but a list of arrays is wanted.")
     return list(arrays)
 
 
@@ -125,7 +128,26 @@ def as_groups(groups: object, *, images: int) -> list[str] | None:
     """
     if groups is None:
         return None
-    found = [str(group) for group in groups] if isinstance(groups, Iterable) else []
+    is_list = isinstance(groups, Iterable) and not isinstance(groups, str | bytes)
+    found = [str(group) for group in groups] if is_list else []  # type: ignore[attr-defined] # an iterable
     if len(found) != images:
         raise ArrayError(f"groups: {len(found)} for {images} images. Pass one for each, such as its slide.")
     return found
+
+
+def as_class_names(classes: object) -> tuple[str, ...]:
+    """Validate the names of the classes.
+
+    Args:
+        classes: At least one name, each once; their order gives the ids.
+
+    Raises:
+        ArrayError: If it is not a list of different texts.
+    """
+    names = [] if isinstance(classes, str) or not isinstance(classes, Iterable) else list(classes)
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ArrayError(
+            f"classes: found {short_repr(classes)}, but a list of names is wanted, each once: "
+            "['background', 'nucleus']."
+        )
+    return tuple(str(name) for name in names)

@@ -17,6 +17,7 @@ from cytoseg.predict.array import predict_array
 from cytoseg.predict.slide_task import attempt
 from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.slides.open import open_slide
+from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.slide_tasks import slide_task
 
 _TILE_PX, _OVERLAP_PX = 256, 64
@@ -163,7 +164,10 @@ def load_bundle(path: str | PathLike[str], *, device: str = "auto") -> Bundle:
     Raises:
         CheckpointError: If it is missing, damaged or not a bundle.
     """
-    return Bundle(saved.load_bundle(Path(path)), folder=Path(path), device=device)
+    folder = Path(path)
+    if (folder / BUNDLE).is_dir():
+        raise CheckpointError(f"{folder}: is a run folder, not a bundle. Load {folder / BUNDLE}.")
+    return Bundle(saved.load_bundle(folder), folder=folder, device=device)
 
 
 def _recipe_of(content: saved.Bundle, folder: Path | None) -> Recipe:

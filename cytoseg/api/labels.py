@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoseg.api.arrays import as_class_names
 from cytoseg.classes import ClassList
-from cytoseg.errors import LabelError
+from cytoseg.errors import ArrayError, LabelError
 from cytoseg.labels.import_labels import import_labels
 from cytoseg.labels.import_settings import ImportRules
 from cytoseg.labels.index import INDEX, LabelIndex, load_index
@@ -67,11 +68,14 @@ def read_labels(
         if classes is not None and tuple(classes) != index.classes:
             raise LabelError(f"{source}: has the classes ({', '.join(index.classes)}). Leave `classes` out.")
         return _read(index)
-    if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
-        raise LabelError(f"{source}: read_labels needs the class names, each once: classes=['background', 'nucleus'].")
-    if fill is not None and fill not in classes:
-        raise LabelError(f"fill: {fill!r} is not in the class list ({', '.join(classes)}).")
-    class_list = ClassList(tuple(classes), ((0, 0, 0),) * len(classes), fill)
+    try:
+        names = as_class_names(classes)
+    except ArrayError as error:
+        needed = "read_labels needs the class names, each once: classes=['background', 'nucleus']."
+        raise LabelError(f"{source}: {needed}") from error
+    if fill is not None and fill not in names:
+        raise LabelError(f"fill: {fill!r} is not in the class list ({', '.join(names)}).")
+    class_list = ClassList(names, ((0, 0, 0),) * len(names), fill)
     rules = ImportRules(renames or {}, tuple(ignore), slide_regex)
     with tempfile.TemporaryDirectory() as folder:
         imported = Path(folder) / "labels"

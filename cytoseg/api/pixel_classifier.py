@@ -1,6 +1,7 @@
 """API: pixel classifier with scikit-learn's conventions."""
 
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,16 +13,17 @@ import sklearn.exceptions
 from numpy.typing import NDArray
 from torch import nn
 
-from cytoseg.api.arrays import as_groups, as_label_maps, as_list, as_picture
+from cytoseg.api.arrays import as_class_names, as_groups, as_label_maps, as_list, as_picture
 from cytoseg.api.bundle import Bundle, Prediction
 from cytoseg.api.scores import evaluate
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.state import load_backbone
-from cytoseg.errors import ArrayError, CytosegError
+from cytoseg.errors import ArrayError, CheckpointError, CytosegError, RecipeError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pixel_table import gather_pixels
 from cytoseg.interpreter import bundle as saved
+from cytoseg.interpreter.holdout import MIN_SLIDES
 from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.runs import versions
@@ -31,6 +33,17 @@ from cytoseg.workflows.recipe_text import coloured
 
 Image = NDArray[np.generic]
 LabelMap = NDArray[np.integer]
+_PARAMETERS = {
+    "features.extractors": "extractors",
+    "interpreter.members": "members",
+    "interpreter.steps": "steps",
+    "interpreter.calibrate": "calibrate",
+    "slides.mpp": "mpp",
+    "training.device": "device",
+    "training.init": "backbone",
+    "training.seed": "random_state",
+}
+"""Recipe key to the parameter that sets it."""
 _SHOWN_BY_MODEL = ("dim", "dim_mults", "timesteps", "schedule", "objective", "backbone")
 
 
@@ -50,7 +63,7 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         extractors: Feature extractors: some of ``ddpm`` (the backbone), ``filters``, ``pretrained``.
         members: Number of MLPs that vote together.
         steps: Most optimiser updates of each MLP.
-        calibrate: Fit a temperature on held-out groups; needs at least five ``groups`` in ``fit``.
+        calibrate: Fit a temperature on held-out groups; needs at least five ``groups`` in ``fit``, or else warns.
         mpp: Micrometres per pixel of the images, at which ``predict_slide`` reads slides. None uses level 0.
         value_range: ``0..255`` for uint8 images, ``0..1`` for floating point.
         random_state: Integer seed of pixels, weights and batches, for reproducible classifiers.
@@ -97,20 +110,20 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
             groups: The slide of each image; calibration holds out whole groups.
 
         Raises:
-            ArrayError: If images, label maps or groups do not match.
+            ArrayError: If images, label maps or groups do not match, or ``classes`` are not different names.
             LabelError: If fewer than two classes are labelled.
             RecipeError: If a parameter is out of range.
             CheckpointError: If the backbone is unknown or damaged.
         """
-        if isinstance(self.classes, str):
-            raise ArrayError(f"classes: {self.classes!r} is one text. Pass a list of names: ['background', 'nucleus'].")
+        names = None if self.classes is None else as_class_names(self.classes)
+        if isinstance(self.extractors, str):
+            raise ArrayError(f"extractors: {self.extractors!r} is one text. Pass a list: [{self.extractors!r}].")
         pictures = self._pictures(images)
-        most = 255 if self.classes is None else len(self.classes)
-        maps = as_label_maps(label_maps, pictures, most)
+        maps = as_label_maps(label_maps, pictures, 255 if names is None else len(names))
         slides = as_groups(groups, images=len(maps))
         if self.calibrate and slides is None:
             raise ArrayError("calibrate=True holds groups out. Pass fit(..., groups=) with the slide of each image.")
-        content = self._train(pictures, maps, slides or [""] * len(maps))
+        content = self._train(pictures, maps, names or _numbered(maps), slides or [""] * len(maps))
         self.bundle_ = Bundle(content, device=self.device)
         self.classes_ = np.arange(len(content.classes))
         return self
@@ -163,11 +176,15 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         return [as_picture(each, value_range=self.value_range, name=f"images[{i}]") for i, each in enumerate(found)]
 
     def _train(
-        self, pictures: list[NDArray[np.uint8]], maps: list[NDArray[np.uint8]], slides: list[str]
+        self,
+        pictures: list[NDArray[np.uint8]],
+        maps: list[NDArray[np.uint8]],
+        classes: Sequence[str],
+        slides: list[str],
     ) -> saved.Bundle:
         network, architecture, origin = self._network()
         side = max(max(picture.shape[:2]) for picture in pictures)
-        recipe = self._recipe(architecture, _names(self.classes, maps), crop_px=side)
+        recipe = self._recipe(architecture, classes, crop_px=side)
         device, seed = pick_device(self.device), recipe.training.seed
         extractor = FeatureExtractor(network, architecture, recipe.feature_settings(), device=device)
         room = memory_limits(recipe, Path(tempfile.gettempdir()), device=device)
@@ -177,6 +194,10 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         trained = train_ensemble(
             table, len(names), slides=slides, settings=ensemble_settings(recipe, seed), device=device
         )
+        if self.calibrate and trained.calibration is None:
+            warnings.warn(
+                f"calibrate=True has no effect: it needs {MIN_SLIDES} groups, with each class in several.", stacklevel=3
+            )
         return saved.Bundle(
             unet=network,
             architecture=architecture,
@@ -193,7 +214,10 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
 
     def _network(self) -> tuple[nn.Module, Architecture, Mapping[str, object]]:
         """Load the backbone; a network without weights if no extractor uses it."""
-        network, architecture, origin = load_backbone(find_base_model(Path(self.backbone)))
+        try:
+            network, architecture, origin = load_backbone(find_base_model(Path(self.backbone)))
+        except CheckpointError as error:
+            raise CheckpointError(_with_parameters(error)) from error
         return (network, architecture, origin) if "ddpm" in self.extractors else (nn.Identity(), architecture, {})
 
     def _recipe(self, architecture: Architecture, names: Sequence[str], *, crop_px: int) -> Recipe:
@@ -209,11 +233,21 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
             "features": {"extractors": list(self.extractors), "timesteps": [0] if architecture.mask_classes else None},
             "interpreter": {"members": self.members, "steps": self.steps, "calibrate": self.calibrate},
         }
-        return recipe_of(values, (), where=Path("PixelClassifier"))
+        try:
+            return recipe_of(values, (), where=Path("PixelClassifier"))
+        except RecipeError as error:
+            raise RecipeError(_with_parameters(error)) from error
 
 
-def _names(classes: Sequence[str] | None, maps: Sequence[NDArray[np.uint8]]) -> list[str]:
-    if classes is not None:
-        return list(classes)
+def _with_parameters(error: CytosegError) -> str:
+    """Return a message with the names of our parameters instead of recipe keys."""
+    message = str(error)
+    for key, parameter in _PARAMETERS.items():
+        message = message.replace(key, parameter)
+    return message
+
+
+def _numbered(maps: Sequence[NDArray[np.uint8]]) -> list[str]:
+    """Name the classes by the ids in label maps."""
     found = [int(ids[ids != 255].max(initial=1)) for ids in maps]
     return [f"class {number}" for number in range(max(found) + 1)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoseg.api.arrays import as_groups, as_label_map, as_label_maps, as_list
+from cytoseg.api.arrays import as_class_names, as_groups, as_label_map, as_label_maps, as_list
 from cytoseg.api.bundle import Prediction
 from cytoseg.errors import ArrayError
 from cytoseg.metrics.counts import confusion_counts
@@ -53,8 +53,10 @@ def evaluate(
         seed: Seed of the intervals.
 
     Raises:
-        ArrayError: If there is nothing to score, numbers or sizes differ, or an id is beyond the classes.
+        ArrayError: If there is nothing to score, numbers or sizes differ, an id is beyond the classes, or these are not
+            different names.
     """
+    classes = as_class_names(classes)
     if isinstance(predictions, np.ndarray) and predictions.ndim == 3:
         predictions = list(predictions)
     maps = [
@@ -62,8 +64,8 @@ def evaluate(
         for found in as_list(predictions, name="predictions")
     ]
     found = [as_label_map(each, classes=len(classes), name=f"predictions[{i}]") for i, each in enumerate(maps)]
-    if not found or not classes:
-        raise ArrayError("evaluate: there is nothing to score. Pass at least one prediction and one class.")
+    if not found:
+        raise ArrayError("evaluate: there is nothing to score. Pass at least one prediction.")
     truth = as_label_maps(label_maps, found, len(classes))
     names = as_groups(groups, images=len(found)) or [str(i) for i in range(len(found))]
     by_group: dict[str, list[NDArray[np.int64]]] = {}

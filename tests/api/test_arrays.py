@@ -37,8 +37,8 @@ def test_floats_are_scaled_when_asked_for(dtype: type) -> None:
         (np.array([[-0.1, 1.0]]), "0..1", "numbers from -0.1 to 1"),
         (np.array([[np.nan, 1.0]]), "0..1", "numbers from nan to nan"),
         (GREY, "0..2", "value_range: '0..2' is neither"),
-        (GREY.tolist(), "0..255", "is a list, not a NumPy array"),
-        (None, "0..255", "is a NoneType"),
+        (GREY.tolist(), "0..255", "has type list, but must be a NumPy array"),
+        (None, "0..255", "has type NoneType"),
         (np.zeros((2, 2, 4), np.uint8), "0..255", r"shape \(2, 2, 4\).*Leave the alpha channel out"),
         (np.zeros((3, 5, 5), np.uint8), "0..255", r"shape \(3, 5, 5\), but must be \(H, W, 3\)"),
         (np.zeros((2, 2, 2, 3), np.uint8), "0..255", r"shape \(2, 2, 2, 3\)"),
@@ -65,7 +65,7 @@ def test_label_maps_of_any_whole_numbers_are_taken() -> None:
         (np.array([[0, -1]]), "holds id -1"),
         (np.array([[0, 256]]), "holds id 256"),
         (np.zeros((2, 2)), r"is float64 \(2, 2\), but must be an array \(H, W\) of whole numbers"),
-        (np.zeros((2, 2), bool), "is bool"),
+        (np.zeros((2, 2), bool), r"is bool .* Pass label_map.astype\(int\)\."),
         (np.zeros((2, 2, 1), int), r"int64 \(2, 2, 1\)"),
         ([[0, 1]], "is list"),
     ],
@@ -85,8 +85,8 @@ def test_a_stack_of_images_is_a_list_of_them() -> None:
     [
         (RGB, "images: is one array of shape (2, 2, 3), but a list of arrays is wanted: [array]."),
         (GREY, "images: is one array of shape (2, 2)"),
-        ("slide.png", "images: is a str"),
-        (5, "images: is a int"),
+        ("slide.png", "images: has type str"),
+        (5, "images: has type int"),
     ],
 )
 def test_a_single_image_is_no_list(images: object, problem: str) -> None:
@@ -110,5 +110,6 @@ def test_groups_are_one_for_each_image() -> None:
     assert as_groups(None, images=3) is None
     with pytest.raises(ArrayError, match="groups: 2 for 3 images"):
         as_groups(["a", "b"], images=3)
-    with pytest.raises(ArrayError, match="groups: 0 for 3 images"):
-        as_groups(7, images=3)
+    for wrong in (7, "abc"):
+        with pytest.raises(ArrayError, match="groups: 0 for 3 images"):
+            as_groups(wrong, images=3)

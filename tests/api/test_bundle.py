@@ -53,6 +53,13 @@ def test_an_array_gives_what_the_command_line_gives(folder: Path, slide: Path, p
     assert found.probabilities.shape == (2, 140, 160)
 
 
+def test_a_run_folder_names_the_bundle_in_it(tmp_path: Path) -> None:
+    bundle = tmp_path / "runs" / "mylab" / "interpreter" / "bundle"
+    bundle.mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=f"mylab: is a run folder, not a bundle. Load {bundle}"):
+        cs.load_bundle(tmp_path / "runs" / "mylab")
+
+
 def test_bundles_and_predictions_are_short_in_a_notebook(folder: Path) -> None:
     bundle = cs.load_bundle(folder, device="cpu")
     assert repr(bundle) == f"Bundle(classes=('glass', 'cell'), mpp=None, folder={str(folder)!r}, device='cpu')"

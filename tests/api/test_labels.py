@@ -47,7 +47,7 @@ def test_masks_are_read_too(tmp_path: Path) -> None:
     assert labels.label_maps[0].tolist() == np.eye(4, dtype=int).tolist()
 
 
-@pytest.mark.parametrize("classes", [None, [], "cell", ["cell", "cell"]])
+@pytest.mark.parametrize("classes", [None, [], "cell", ["cell", "cell"], [0, 1]])
 def test_the_classes_must_be_named(folder: Path, classes: list[str] | None) -> None:
     with pytest.raises(LabelError, match="read_labels needs the class names, each once"):
         cs.read_labels(folder, classes)

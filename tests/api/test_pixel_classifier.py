@@ -82,7 +82,8 @@ def test_calibration_holds_groups_out(cells: Cells) -> None:
     held_out = classifier.fit(images, label_maps, groups=range(6)).predict_proba(images[:1])[0]
     assert np.abs(held_out - plain).max() > 1e-3
     # Two groups are too few to hold one out: the same classifier as without.
-    two = classifier.fit(images, label_maps, groups=[0, 0, 0, 1, 1, 1]).predict_proba(images[:1])[0]
+    with pytest.warns(UserWarning, match="calibrate=True has no effect: it needs 5 groups"):
+        two = classifier.fit(images, label_maps, groups=[0, 0, 0, 1, 1, 1]).predict_proba(images[:1])[0]
     np.testing.assert_array_equal(two, plain)
     with pytest.raises(ArrayError, match="calibrate=True holds groups out"):
         classifier.fit(images, label_maps)
@@ -109,16 +110,24 @@ def test_what_is_not_fitted_predicts_nothing(call: str, cells: Cells) -> None:
 @pytest.mark.parametrize(
     ("parameters", "error", "problem"),
     [
-        ({"members": 0}, RecipeError, "interpreter.members"),
-        ({"steps": -1}, RecipeError, "interpreter.steps"),
-        ({"mpp": -0.5}, RecipeError, "slides.mpp"),
-        ({"extractors": ("edges",)}, RecipeError, "features.extractors"),
-        ({"extractors": ()}, RecipeError, "features.extractors"),
-        ({"random_state": None}, RecipeError, "training.seed"),
+        ({"members": 0}, RecipeError, "PixelClassifier: members: Input should be greater"),
+        ({"steps": -1}, RecipeError, "PixelClassifier: steps: Input"),
+        ({"mpp": -0.5}, RecipeError, "PixelClassifier: mpp: Input"),
+        ({"extractors": ("edges",)}, RecipeError, r"PixelClassifier: extractors\.0: Input"),
+        ({"extractors": ()}, RecipeError, "PixelClassifier: extractors: name at least one"),
+        ({"extractors": "filters"}, ArrayError, "extractors: 'filters' is one text"),
+        ({"random_state": None}, RecipeError, "PixelClassifier: random_state: Input"),
         ({"classes": ["cell"]}, ArrayError, r"holds id 1, but ids go from 0 to 0"),
-        ({"classes": ["cell", "cell"]}, RecipeError, "appears twice"),
-        ({"classes": "cell"}, ArrayError, "classes: 'cell' is one text"),
-        ({"backbone": "no-such-model"}, CheckpointError, "no-such-model"),
+        (
+            {"classes": ["cell", "cell"]},
+            ArrayError,
+            r"classes: found \['cell', 'cell'\], but a list of names is wanted, each once",
+        ),
+        ({"classes": []}, ArrayError, r"classes: found \[\]"),
+        ({"classes": [0, 1]}, ArrayError, r"classes: found \[0, 1\]"),
+        ({"classes": 2}, ArrayError, "classes: found 2,"),
+        ({"classes": "cell"}, ArrayError, "classes: found 'cell'"),
+        ({"backbone": "no-such-model"}, CheckpointError, "^backbone: no-such-model: no such folder"),
         ({"device": "cuda:77"}, RecipeError, "cuda:77"),
     ],
 )

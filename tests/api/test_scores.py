@@ -49,6 +49,12 @@ def test_what_cannot_be_scored_is_refused(found: list, truth: list, problem: str
         cs.evaluate(found, truth, ["glass", "cell"])
 
 
+@pytest.mark.parametrize("classes", ["ab", [], ["cell", "cell"], [0, 1], 2])
+def test_classes_are_different_names(classes: object) -> None:
+    with pytest.raises(ArrayError, match=r"classes: found .*, but a list of names is wanted, each once"):
+        cs.evaluate([FOUND], [TRUTH], classes)
+
+
 def test_scores_are_short_in_a_notebook() -> None:
     scores = cs.evaluate([FOUND], [TRUTH], ["glass", "cell"])
     assert repr(scores) == "Evaluation(mean_iou=0.55, iou={'glass': 0.60, 'cell': 0.50}, groups=1)"

@@ -62,4 +62,4 @@ def test_what_is_no_slide_is_refused(tmp_path: Path) -> None:
 
 def test_a_slide_shows_its_size_in_a_notebook(path: Path) -> None:
     with cs.open_slide(path) as slide:
-        assert repr(slide) == f"Slide({str(path)!r}, size=4x4, levels=1, mpp=None)"
+        assert repr(slide) == f"Slide({str(path)!r}, size=4x4, levels=1, mpp=0.5)"
