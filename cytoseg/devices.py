@@ -1,15 +1,8 @@
-"""Compute device, random seeds and the CPU memory allocator."""
-
-import contextlib
-import ctypes
-import hashlib
-import sys
+"""Compute devices and the precision that they compute in."""
 
 import torch
 
 from cytoseg.errors import RecipeError
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -53,45 +46,3 @@ def working_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Autocast to the working precision of a device (see ``working_precision``)."""
     return torch.autocast(device.type, torch.bfloat16, enabled=working_precision(precision, device) == "bf16")
-
-
-def seed_for(seed: int, index: int, *, what: str) -> int:
-    """Derive an independent 32-bit seed for item ``index`` of one purpose, the same on every machine.
-
-    Args:
-        seed: The recipe's seed.
-        index: Which crop, sample or member.
-        what: The purpose, such as ``crop``, so that two purposes never share random numbers.
-    """
-    digest = hashlib.blake2b(f"{what}/{seed}/{index}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "little")
-
-
-def generator_for(seed: int, index: int, *, what: str) -> torch.Generator:
-    """Make a CPU generator for item ``index`` of one purpose (see ``seed_for``)."""
-    return torch.Generator().manual_seed(seed_for(seed, index, what=what))
-
-
-def tune_cpu_allocator() -> bool:
-    """Keep glibc from returning large blocks to the system after every layer.
-
-    A 256 px network allocates and frees hundreds of megabytes a step; with glibc's defaults each of them is mapped and
-    page-faulted again, which costs more than the arithmetic. This holds for what the main thread allocates; other
-    threads return freed memory regardless of the settings, so run the network in the main thread.
-
-    Returns:
-        Whether the settings were applied; False with another C library.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
-
-
-def release_memory() -> None:
-    """Return freed memory to the system, which glibc no longer does by itself after ``tune_cpu_allocator``."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

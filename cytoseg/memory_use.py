@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cytoseg.devices import release_memory
+from cytoseg.allocator import release_memory
 
 _SELF = Path("/proc/self")
 _MACHINE = Path("/proc/meminfo")

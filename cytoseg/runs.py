@@ -6,7 +6,6 @@ import importlib.metadata
 import itertools
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import cytoseg
+from cytoseg.distributed import process_rank
 from cytoseg.errors import CytosegError
 from cytoseg.interrupts import errors_as_interrupt
 from cytoseg.json_text import load_json, parse_json
@@ -72,11 +72,6 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
-
-
-def process_rank() -> int:
-    """Return this process's rank under torchrun or accelerate; 0 if there is only one process."""
-    return int(os.environ.get("RANK", "0"))
 
 
 @contextlib.contextmanager

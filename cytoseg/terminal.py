@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from cytoseg.distributed import process_rank
 from cytoseg.duration_text import EVERY, duration_text
 from cytoseg.interrupts import raise_if_interrupted
 from cytoseg.quoting import one_line, printable
-from cytoseg.runs import process_rank
 from cytoseg.time_left import seconds_left, whole_time
 
 # No markup: "cytoseg[app]" and slides named "a[1].tif" must come out as they are.

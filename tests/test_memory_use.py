@@ -13,7 +13,7 @@ def measured(request: pytest.FixtureRequest) -> list[float]:
     """Peaks of nothing, 40 MB and nothing again, in a process of its own; with the allocator untouched and tuned."""
     code = f"""if True:
         import numpy as np
-        from cytoseg.devices import tune_cpu_allocator
+        from cytoseg.allocator import tune_cpu_allocator
         from cytoseg.memory_use import peak_memory
         if {request.param}:
             assert tune_cpu_allocator()

@@ -11,7 +11,8 @@ import torch
 import typer
 from rich.table import Table
 
-from cytoseg.devices import computes_bf16, tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
+from cytoseg.devices import computes_bf16
 from cytoseg.diffusion.import_lucidrains import mended_torchvision
 from cytoseg.recipe import Recipe
 from cytoseg.runs import versions

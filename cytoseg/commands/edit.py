@@ -7,7 +7,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.errors import LabelError
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.slides.image import read_picture

@@ -5,7 +5,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.errors import CytosegError
 from cytoseg.interpreter.bundle import EnsemblePredictor, bundle_hashes, load_bundle
 from cytoseg.synthetic.pair_selection import GeneratedPair, most_certain

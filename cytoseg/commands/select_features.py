@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.csv_table import write_csv
-from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import tap_names
 from cytoseg.duration_text import duration_text

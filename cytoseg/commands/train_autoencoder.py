@@ -9,13 +9,14 @@ from typing import Annotated
 import torch
 import typer
 
-from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.train import Watch, train
 from cytoseg.diffusion.train_plan import TrainPlan
+from cytoseg.distributed import process_rank
 from cytoseg.errors import RecipeError
 from cytoseg.interrupts import PARENT, TORCHRUN, terminate_with_parent
-from cytoseg.runs import process_rank
 from cytoseg.terminal import say
 from cytoseg.workflows.autoencoder import FOLDER, autoencoder_settings, draw_reconstructions
 from cytoseg.workflows.launch import launch

@@ -11,13 +11,14 @@ import torch
 import typer
 from torch import Tensor
 
-from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.train import Watch, train
 from cytoseg.diffusion.train_plan import TrainPlan
+from cytoseg.distributed import process_rank
 from cytoseg.interrupts import PARENT, TORCHRUN, terminate_with_parent
 from cytoseg.recipe import Recipe
-from cytoseg.runs import process_rank
 from cytoseg.terminal import say
 from cytoseg.workflows.autoencoder import starting_autoencoder
 from cytoseg.workflows.feature_check import CHECK_FILES, Picture, check_after_training, tissue_pictures

@@ -10,7 +10,8 @@ import torch
 import typer
 from torch import nn
 
-from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256
 from cytoseg.errors import CheckpointError
 from cytoseg.features.extract import FeatureExtractor

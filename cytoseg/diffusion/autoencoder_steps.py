@@ -4,11 +4,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from cytoseg.devices import generator_for
 from cytoseg.diffusion.learning import CropLosses, Learning
 from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.space_settings import LATENT_CHANNELS
 from cytoseg.diffusion.state import TrainState
+from cytoseg.seeds import generator_for
 
 
 def draw_latent_noise(numbers: Tensor, *, seed: int, size: tuple[int, int]) -> Tensor:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cytoseg.devices import generator_for
 from cytoseg.diffusion.add_noise import add_noise, alpha_bar
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.noise_schedules import signal_shares, timesteps_at_snr
 from cytoseg.diffusion.redraw import redraw
 from cytoseg.diffusion.sample import network_output, predict_x0_and_noise
+from cytoseg.seeds import generator_for
 
 SEED = 0
 """Seed of the noise: the same for every tile, so that equal tiles have equal errors."""

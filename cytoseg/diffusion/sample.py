@@ -6,8 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cytoseg.devices import generator_for
 from cytoseg.diffusion.network_output import log_variance, split_output
+from cytoseg.seeds import generator_for
 
 Keep = Callable[[Tensor, int], Tensor]
 """From x_t (N, C, H, W) and t to its replacement."""

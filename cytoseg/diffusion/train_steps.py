@@ -13,7 +13,7 @@ from ema_pytorch import EMA
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from cytoseg.devices import generator_for, working_precision
+from cytoseg.devices import working_precision
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.autoencoder_steps import autoencoder_learning
 from cytoseg.diffusion.class_map import DrawMaps
@@ -25,6 +25,7 @@ from cytoseg.diffusion.settings import TrainSettings, crosses_multiple, rate_at
 from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.unet import build_diffusion, build_network
 from cytoseg.errors import CytosegError, RecipeError
+from cytoseg.seeds import generator_for
 
 GPU_STEPS_A_READING = 20
 """Steps between readings of the loss on a GPU, because reading synchronises with it."""

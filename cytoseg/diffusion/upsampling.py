@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cytoseg.devices import generator_for
 from cytoseg.diffusion.channels import as_channels
+from cytoseg.seeds import generator_for
 
 MAX_NOISE = 0.3
 """Largest standard deviation of the noise on small images in training."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytoseg.devices import autocast, generator_for
+from cytoseg.devices import autocast
 from cytoseg.diffusion.add_noise import add_noise, alpha_bar
 from cytoseg.diffusion.architecture import Architecture, tap_shapes
 from cytoseg.diffusion.channels import as_channels
@@ -22,6 +22,7 @@ from cytoseg.errors import CheckpointError
 from cytoseg.features.filters import filter_maps
 from cytoseg.features.pretrained import PretrainedStages, imagenet_encoder
 from cytoseg.features.settings import FILTERS_A_CHANNEL, FeatureSettings
+from cytoseg.seeds import generator_for
 
 TOGETHER_PX = 2**16
 """Pixels per network pass on a CPU: batching saves a third of the time for 64 px images but nothing for 256 px, where

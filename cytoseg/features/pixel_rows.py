@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cytoseg.devices import release_memory
+from cytoseg.allocator import release_memory
 from cytoseg.errors import RecipeError
 from cytoseg.memory_use import available_bytes, highest_bytes, resident_bytes
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import seed_for
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, to_input
 from cytoseg.features.pixel_rows import HALF_OF_WHAT_IS_FREE, DiskRows, MemoryLimits, make_rows
+from cytoseg.seeds import seed_for
 
 GATHERED_PX = 1024
 """Pixels of a crop gathered at once: two fp32 copies with 10,176 channels take 83 MB."""

@@ -7,11 +7,11 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from cytoseg.devices import generator_for
 from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.holdout import Folds
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.metrics.calibration import calibration_error, confidence_bins
+from cytoseg.seeds import generator_for
 
 MAX_PX = 20_000
 """Most held-out pixels for fitting the temperature."""

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cytoseg.devices import autocast, generator_for
+from cytoseg.devices import autocast
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.space import space_of
 from cytoseg.diffusion.unet import without_last_convolution
 from cytoseg.features.extract import pad_to_multiple
+from cytoseg.seeds import generator_for
 
 _NEVER = -1e4
 """A logit that makes a class's probability 0."""

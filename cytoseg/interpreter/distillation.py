@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import autocast, seed_for
+from cytoseg.devices import autocast
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.labelled_training import Batch, apply_gradients, training_steps
 from cytoseg.interpreter.part_draw import random_transform
 from cytoseg.interpreter.student import Student
 from cytoseg.interpreter.tune_state import Resume, TuneState
+from cytoseg.seeds import seed_for
 
 BATCH, SIZE_PX, RATE = 16, 96, 2e-3
 BLURRED = 0.25

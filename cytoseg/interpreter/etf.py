@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from cytoseg.devices import generator_for
+from cytoseg.seeds import generator_for
 
 
 def simplex(width: int, classes: int, *, seed: int, member: int) -> Tensor:

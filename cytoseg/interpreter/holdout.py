@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoseg.devices import generator_for, seed_for
 from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.mlp import Ensemble, MemberCopies, member_losses
+from cytoseg.seeds import generator_for, seed_for
 
 MAX_FOLDS, MIN_SLIDES = 5, 5
 LOOK_STEPS = 50

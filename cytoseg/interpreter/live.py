@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from cytoseg.caches import memory_cache
 from cytoseg.classes import IGNORE
-from cytoseg.devices import seed_for
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, to_input
 from cytoseg.features.pixel_table import GATHERED_PX, PixelTable, choose_pixels
 from cytoseg.interpreter.mlp import Ensemble
@@ -19,6 +18,7 @@ from cytoseg.interpreter.settings import EnsembleSettings
 from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.interpreter.vote import jensen_shannon, vote
 from cytoseg.labels.index import LabelledCrop, pixel_hash
+from cytoseg.seeds import seed_for
 
 MEMBERS, STEPS, PIXELS_PER_CROP = 5, 150, 500
 """Measured by tests/benchmarks/live.py: a third of a second of training for any number of crops."""

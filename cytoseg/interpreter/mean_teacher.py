@@ -14,7 +14,8 @@ from monai.transforms import (
 )
 from torch import Tensor, nn
 
-from cytoseg.devices import autocast, seed_for
+from cytoseg.devices import autocast
+from cytoseg.seeds import seed_for
 from cytoseg.slides.fast_transforms import PlainCompose
 
 CONFIDENT = 0.8

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cytoseg.devices import generator_for
 from cytoseg.features.pixel_rows import BLOCK_VALUES
 from cytoseg.interpreter.settings import hidden_sizes
+from cytoseg.seeds import generator_for
 
 _NEVER = -1e6  # finite, so that non-finite weights still indicate damage
 

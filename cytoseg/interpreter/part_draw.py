@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import seed_for
 from cytoseg.errors import LabelError
 from cytoseg.features.extract import to_input
+from cytoseg.seeds import seed_for
 from cytoseg.slides.fast_transforms import PlainCompose
 
 _BOTH = ("picture", "labels")

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cytoseg.devices import autocast, generator_for
+from cytoseg.devices import autocast
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.adm import AdmShape, AdmUnet
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.sample import ddim
 from cytoseg.features.extract import pad_to_multiple
+from cytoseg.seeds import generator_for
 
 TIMESTEPS, SCHEDULE, OBJECTIVE = 100, "linear", "pred_noise"
 WIDTH, MULTS = 32, (1, 2, 2)

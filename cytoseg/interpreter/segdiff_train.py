@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import autocast, generator_for
+from cytoseg.devices import autocast
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.interpreter.labelled_training import (
     LabelledPictures,
@@ -21,6 +21,7 @@ from cytoseg.interpreter.part_draw import class_weights
 from cytoseg.interpreter.segdiff import SCHEDULE, TIMESTEPS, SegDiff
 from cytoseg.interpreter.settings import SegdiffSettings
 from cytoseg.interpreter.tune_state import Resume, TuneState
+from cytoseg.seeds import generator_for
 
 
 def train_segdiff(

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import seed_for
 from cytoseg.diffusion.mask_loss import OTHER, MaskParts
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.part_draw import random_transform
 from cytoseg.interpreter.random_stain import paint_random_stain
 from cytoseg.labels.settings import SourceSection
+from cytoseg.seeds import seed_for
 
 BLURRED = 0.25
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cytoseg.devices import generator_for, seed_for
 from cytoseg.errors import LabelError
 from cytoseg.features.pixel_rows import row_blocks
 from cytoseg.features.pixel_table import PixelTable
@@ -17,6 +16,7 @@ from cytoseg.interpreter.holdout import LOOK_STEPS, BestWeights, Folds, fold_by_
 from cytoseg.interpreter.mlp import Ensemble, member_losses
 from cytoseg.interpreter.settings import EnsembleSettings
 from cytoseg.interpreter.train_reference import OnStep, train_by_reference
+from cytoseg.seeds import generator_for, seed_for
 
 MIN_STEPS = 400
 """Minimum number of steps for any table. In cross-validation fewer cost IoU of nuclei, and many more overfit."""

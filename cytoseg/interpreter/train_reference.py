@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from cytoseg.devices import generator_for
 from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.mlp import Ensemble, MemberCopies, member_losses
+from cytoseg.seeds import generator_for
 
 OnStep = Callable[[int, int, float], None]
 """Called with the step, the number of steps, and the loss."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import autocast, generator_for
+from cytoseg.devices import autocast
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.labelled_training import (
@@ -27,6 +27,7 @@ from cytoseg.interpreter.mean_teacher import Unlabelled, UnlabelledParts, ramp_a
 from cytoseg.interpreter.part_draw import class_weights
 from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.tune_state import Resume, TuneState
+from cytoseg.seeds import generator_for
 
 HELD_SHARE = 5
 """One in this many slides is held out."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import autocast, seed_for
+from cytoseg.devices import autocast
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.part_draw import PartDraw, class_weights
+from cytoseg.seeds import seed_for
 
 CHANNELS = (24, 48, 96, 192)
 CROP_PX = 128

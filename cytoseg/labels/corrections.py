@@ -24,8 +24,8 @@ from cytoseg.formats.annotation import paint
 from cytoseg.formats.json_files import load_json
 from cytoseg.formats.labelme import read_labelme
 from cytoseg.formats.sidecar import Origin
+from cytoseg.labels.exported_shapes import LABELME_VERSION, labelme_shape, traced
 from cytoseg.labels.index import is_file_name
-from cytoseg.labels.map_shapes import LABELME_VERSION, labelme_shape, traced
 from cytoseg.labels.original_annotation import origin_entry
 from cytoseg.labels.reviewer_names import clean_name, file_part, same_person
 from cytoseg.quoting import short_repr

@@ -19,7 +19,7 @@ from cytoseg.formats.json_files import load_json
 from cytoseg.formats.labelme import read_labelme
 from cytoseg.formats.sidecar import Origin, read_sidecar
 from cytoseg.labels.corrections import FIX_FILE
-from cytoseg.labels.map_shapes import LABELME_VERSION, labelme_shape, traced
+from cytoseg.labels.exported_shapes import LABELME_VERSION, labelme_shape, traced
 from cytoseg.labels.original_annotation import origin_entry
 from cytoseg.labels.proposal_file import SEAL, is_saved
 from cytoseg.labels.reviewer_names import clean_name

@@ -16,8 +16,7 @@ from cytoseg.formats.labelme import read_shapes
 from cytoseg.formats.qupath import CROP_NAME, REGION, read_features
 from cytoseg.formats.sidecar import SUFFIX, Origin
 from cytoseg.geometry import Region, Size
-from cytoseg.labels.index import LabelIndex, LabelledCrop, is_file_name
-from cytoseg.labels.map_shapes import (
+from cytoseg.labels.exported_shapes import (
     LABELME_VERSION,
     frame_feature,
     labelme_shape,
@@ -26,6 +25,7 @@ from cytoseg.labels.map_shapes import (
     qupath_feature,
     traced,
 )
+from cytoseg.labels.index import LabelIndex, LabelledCrop, is_file_name
 from cytoseg.labels.original_annotation import ADVICE, OriginalAnnotation, origin_entry, read_original
 from cytoseg.labels.slide_crops import moved, placed
 from cytoseg.slides.generated_mark import png_text

@@ -18,7 +18,7 @@ from cytoseg.classes import ClassList
 from cytoseg.formats.annotation import Shape
 from cytoseg.formats.json_files import Points
 from cytoseg.geometry import Size
-from cytoseg.labels.map_shapes import LABELME_VERSION, labelme_shape, traced
+from cytoseg.labels.exported_shapes import LABELME_VERSION, labelme_shape, traced
 
 TOLERANCE_PX = 0.75
 """How far a corner may move: removes pixel staircases and changes 6 % of the pixels of a 9 px nucleus."""

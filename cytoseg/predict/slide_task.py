@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.errors import CytosegError, SlideError
 from cytoseg.geometry import best_level
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle

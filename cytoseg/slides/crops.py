@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cytoseg.devices import seed_for
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region, Size
+from cytoseg.seeds import seed_for
 from cytoseg.slides.fast_transforms import Chain, QuickFlipd, QuickRotate90d, ToUnitd
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.settings import CropsSection

@@ -12,12 +12,12 @@ from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import seed_for
 from cytoseg.features.extract import NativeFeatures, check_finite, gather
 from cytoseg.features.pixel_table import choose_pixels
 from cytoseg.interpreter.train_mlps import check_two_classes
 from cytoseg.labels.index import LabelledCrop
 from cytoseg.metrics.segmentation import mean_iou
+from cytoseg.seeds import seed_for
 
 CROPS, PIXELS_PER_CROP, FOLDS = 16, 200, 5
 """Probe pixels: enough to separate 132,000 training crops from none on real smears in each of three draws."""

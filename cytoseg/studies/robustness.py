@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.csv_table import write_csv
-from cytoseg.devices import seed_for
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.evaluate import ScoredCrop
 from cytoseg.evaluation.learning_curve import TESTED
 from cytoseg.metrics.results import Score
 from cytoseg.metrics.segmentation import iou_kept, pooled_scores
 from cytoseg.records import RecordFile, file_key
+from cytoseg.seeds import seed_for
 from cytoseg.slides.corrupt import CORRUPTIONS, Scale, corrupt, strength
 from cytoseg.studies.compare import ComparedMethod, Task, run_or_reuse, stored_run
 from cytoseg.studies.robustness_figure import draw_curves, draw_pictures

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.anomaly.outputs import AnomalyDestination, write_anomalies, write_counts
 from cytoseg.anomaly.predictor import AnomalyPredictor
 from cytoseg.anomaly.regions import FOLDER
@@ -23,7 +24,7 @@ from cytoseg.anomaly.thresholds import (
     thresholds_of,
 )
 from cytoseg.classes import ClassList
-from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.diffusion.denoising_error import Denoiser
 from cytoseg.errors import CytosegError, PredictionError, RecipeError, SlideError
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle

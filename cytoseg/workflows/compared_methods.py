@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256
 from cytoseg.diffusion.unet import build_unet, start_from_imagenet
@@ -35,8 +36,9 @@ from cytoseg.runs import versions
 from cytoseg.studies.compare import ComparedMethod, Predict, Task
 from cytoseg.terminal import say
 from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, memory_limits, pixel_draw
+from cytoseg.workflows.memory_ceiling import check_ceiling
 from cytoseg.workflows.train_segdiff import new_segdiff, segdiff_settings
-from cytoseg.workflows.tune_decoder import check_ceiling, read_labelled, tune_settings
+from cytoseg.workflows.tune_decoder import read_labelled, tune_settings
 from cytoseg.workflows.unlabelled_crops import unlabelled_slides
 
 Map = NDArray[np.uint8]

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.class_map import MapConditioned
 from cytoseg.diffusion.failed_samples import fault_of

@@ -13,13 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cytoseg.devices import pick_device, seed_for, tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.features.extract import FeatureExtractor, to_input
 from cytoseg.features.settings import FeatureSettings
 from cytoseg.labels.index import INDEX
 from cytoseg.recipe import Recipe
+from cytoseg.seeds import seed_for
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.studies.feature_check import Features, draw_clusters, probe_all, write_check
 from cytoseg.studies.probe import Extract, ProbePixels, draw_probe_pixels

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from cytoseg.checkpoints import is_checkpoint
 from cytoseg.classes import IGNORE
-from cytoseg.devices import seed_for
 from cytoseg.diffusion.class_map import one_hot_map
 from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.bundle import EnsemblePredictor, bundle_hashes, load_bundle
 from cytoseg.labels.index import INDEX, LabelledCrop
 from cytoseg.recipe import Recipe
+from cytoseg.seeds import seed_for
 from cytoseg.slides.settings import CropsSection
 from cytoseg.terminal import say
 from cytoseg.workflows.recorded_command import refuse_other_classes

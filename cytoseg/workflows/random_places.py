@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.active_learning.choose_regions import overlapping
-from cytoseg.devices import seed_for
 from cytoseg.errors import LabelError
 from cytoseg.formats.sidecar import Cut, has_sidecar, write_sidecar
 from cytoseg.geometry import Region
 from cytoseg.interpreter.proposals_without_labels import MaskHeadProposals
 from cytoseg.labels.proposal_file import proposal, sealed
 from cytoseg.recipe import Recipe
+from cytoseg.seeds import seed_for
 from cytoseg.slides.contrast import contrast, density, near_empty
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.generated_mark import png_text, read_mark

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from cytoseg.distributed import process_rank
 from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.leftovers import sweep, sweep_files
 from cytoseg.locks import locked
 from cytoseg.recipe import Recipe, dump_recipe, load_recipe
-from cytoseg.runs import process_rank, recorded
+from cytoseg.runs import recorded
 from cytoseg.slides.regular_file import check_disk_answers
 from cytoseg.writing import PATIENCE_S, write_atomically
 

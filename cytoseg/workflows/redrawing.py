@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import generator_for
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.class_map import MapConditioned, one_hot_map
@@ -26,6 +25,7 @@ from cytoseg.formats.sidecar import read_sidecar
 from cytoseg.interpreter.guide import guide_to_map
 from cytoseg.labels.index import INDEX, load_index, pixel_hash
 from cytoseg.recipe import Recipe
+from cytoseg.seeds import generator_for
 from cytoseg.slides.generated_mark import GeneratedMark, edited_mark, png_text, read_mark
 from cytoseg.workflows.requested_maps import guiding_bundle, scale_of
 from cytoseg.writing import atomic_path

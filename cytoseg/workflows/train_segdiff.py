@@ -13,8 +13,10 @@ from cytoseg.interpreter.tune_state import Resume
 from cytoseg.labels.index import LabelledCrop
 from cytoseg.recipe import Recipe
 from cytoseg.terminal import progress, say
+from cytoseg.workflows.memory_ceiling import refuse_unmeasured_memory
 from cytoseg.workflows.recorded_command import Run
-from cytoseg.workflows.tune_decoder import StepLog, read_labelled, refuse_unmeasured_memory
+from cytoseg.workflows.step_log import StepLog
+from cytoseg.workflows.tune_decoder import read_labelled
 
 _MEMORY = "segdiff.batch or segdiff.size_px"
 

@@ -16,7 +16,7 @@ from cytoseg.labels.index import LabelledCrop
 from cytoseg.terminal import progress, say
 from cytoseg.workflows.generated_pairs import generated_crops
 from cytoseg.workflows.recorded_command import Run
-from cytoseg.workflows.tune_decoder import StepLog
+from cytoseg.workflows.step_log import StepLog
 from cytoseg.workflows.unlabelled_crops import unlabelled_crops
 
 _T = TypeVar("_T")

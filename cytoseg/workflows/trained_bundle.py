@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.errors import CheckpointError
 from cytoseg.evaluation.evaluate import Method, Prediction
 from cytoseg.features.extract import describe_extractors

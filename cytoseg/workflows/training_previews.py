@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cytoseg.devices import generator_for, pick_device
+from cytoseg.devices import pick_device
 from cytoseg.diffusion.add_noise import add_noise, alpha_bar
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.channels import as_channels
@@ -25,6 +25,7 @@ from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe
 from cytoseg.runs import read_metrics
+from cytoseg.seeds import generator_for
 from cytoseg.slides.generated_mark import drawn_mark
 from cytoseg.terminal import progress, say
 from cytoseg.workflows.run_pictures import save_grid, save_loss_curve

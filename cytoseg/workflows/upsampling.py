@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.checkpoints import find_checkpoints, is_checkpoint
-from cytoseg.devices import generator_for
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.channels import as_channels
 from cytoseg.diffusion.state import load_backbone, recipe_of_newest
@@ -19,6 +18,7 @@ from cytoseg.diffusion.upsampling import UpsamplingInputs, shrink, upsampling_in
 from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.recipe import Recipe
 from cytoseg.recipe.upsampling import small_run_folder
+from cytoseg.seeds import generator_for
 from cytoseg.slides.crops import SlideCrops, augmentation
 from cytoseg.workflows.backbone import refuse_without_denoising
 from cytoseg.workflows.training_crops import tissue_crops

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cytoseg.devices import generator_for, pick_device
+from cytoseg.devices import pick_device
 from cytoseg.diffusion.add_noise import add_noise, alpha_bar
 from cytoseg.diffusion.network_output import split_output
 from cytoseg.diffusion.sample import ddim, predict_x0_and_noise, starting_noise
@@ -22,6 +22,7 @@ from cytoseg.labels.index import LabelledCrop
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 from cytoseg.recipe import Recipe
+from cytoseg.seeds import generator_for
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.studies.architectures import Outcome
 from cytoseg.workflows.autoencoder import trained_autoencoder

@@ -16,7 +16,7 @@ from machine import Table, describe, shared_note, write_results
 from numpy.typing import NDArray
 from skimage.feature import multiscale_basic_features
 
-from cytoseg.devices import tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.features.extract import to_input
 from cytoseg.features.filters import filter_maps
 

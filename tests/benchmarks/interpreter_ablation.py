@@ -18,8 +18,8 @@ import torch
 from machine import Table, describe, shared_note, write_results
 from torch import Tensor
 
+from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.classes import IGNORE
-from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.features.extract import FeatureExtractor, gather, to_input
 from cytoseg.features.pixel_table import PixelTable, gather_pixels

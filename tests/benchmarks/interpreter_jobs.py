@@ -19,7 +19,7 @@ from machine import memory_mb
 from made_files import draw_labelled
 from numpy.typing import NDArray
 
-from cytoseg.devices import tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, to_input

@@ -20,7 +20,7 @@ from made_files import draw_picture, encode_tiles, write_big_pyramid
 from steppers import Job
 from torch.utils.data import DataLoader
 
-from cytoseg.devices import tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.diffusion import train_steps as loop
 from cytoseg.diffusion.train_steps import new_accelerator, new_state, train_steps
 from cytoseg.workflows.training_crops import settings_of, tissue_crops, training_crops

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.classes import IGNORE
-from cytoseg.devices import pick_device, tune_cpu_allocator
+from cytoseg.devices import pick_device
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.evaluation.match_objects import crop_objects
 from cytoseg.interpreter.proposals_without_labels import PROBABLE, MaskHeadProposals

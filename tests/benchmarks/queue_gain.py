@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytoseg.active_learning.choose_regions import choose
-from cytoseg.devices import tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.features.extract import FeatureExtractor, NativeFeatures, to_input
 from cytoseg.features.pixel_table import PixelTable, gather_pixels

@@ -14,8 +14,8 @@ from machine import memory_mb
 from numpy.typing import NDArray
 from tile_steps import TIMESTEPS, Job
 
+from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.classes import ClassList
-from cytoseg.devices import tune_cpu_allocator
 from cytoseg.features.extract import to_input
 from cytoseg.geometry import Size
 from cytoseg.interpreter.bundle import EnsemblePredictor

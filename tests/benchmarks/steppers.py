@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from machine import memory_mb
 
-from cytoseg.devices import tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.diffusion.import_lucidrains import GaussianDiffusion
 from cytoseg.diffusion.train_steps import new_accelerator, new_state, train_steps
 from cytoseg.diffusion.unet import build_unet

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytoseg.devices import tune_cpu_allocator
+from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.geometry import Region, Size
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor, load_bundle
 from cytoseg.slides.open import open_slide, read_at

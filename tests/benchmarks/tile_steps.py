@@ -18,8 +18,8 @@ from made_files import draw_picture
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.classes import ClassList
-from cytoseg.devices import tune_cpu_allocator
 from cytoseg.diffusion.architecture import Architecture, tap_names, tap_shapes
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.features.extract import FeatureExtractor, to_input

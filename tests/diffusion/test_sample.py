@@ -6,11 +6,11 @@ import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
 
-from cytoseg.devices import generator_for
 from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of, predict_x0_and_noise, starting_noise
 from cytoseg.diffusion.unet import build_diffusion, build_unet
+from cytoseg.seeds import generator_for
 
 OBJECTIVES = {"pred_noise": "epsilon", "pred_x0": "sample", "pred_v": "v_prediction"}
 

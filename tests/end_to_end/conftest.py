@@ -61,7 +61,7 @@ def _refuse(_name: str) -> None:
 def run_command(*arguments: str) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         # The allocator of this process is left alone: tuned, it gives nothing back and grows from test to test.
-        patch.setattr("cytoseg.devices.ctypes", types.SimpleNamespace(CDLL=_refuse))
+        patch.setattr("cytoseg.allocator.ctypes", types.SimpleNamespace(CDLL=_refuse))
         # Baselines as small as the run.
         patch.setattr("cytoseg.interpreter.forest.TREES", 10)
         patch.setattr("cytoseg.interpreter.unet_baseline.CHANNELS", (8, 16, 16, 16))

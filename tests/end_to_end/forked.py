@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import IO, NoReturn
 
 from cytoseg.cli import main
-from cytoseg.runs import process_rank
+from cytoseg.distributed import process_rank
 from cytoseg.terminal import console
 from tests.conftest import forget_accelerate
 

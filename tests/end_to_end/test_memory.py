@@ -105,7 +105,7 @@ def test_a_decoder_that_takes_more_is_refused_and_what_is_asked_for_suffices(run
 def test_a_ceiling_that_cannot_be_kept_is_refused_at_once(
     run: Path, cytoseg: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cytoseg.workflows.tune_decoder.highest_bytes", lambda: None)
+    monkeypatch.setattr("cytoseg.workflows.memory_ceiling.highest_bytes", lambda: None)
     refused = cytoseg(*COMMAND, "interpreter.kind=decoder", "--memory", "4G")
     assert refused.exit_code == 2
     assert "this system does not report the memory of a process. Remove the setting." in refused.stderr

@@ -6,7 +6,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cytoseg.devices import seed_for
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import RecipeError
@@ -14,6 +13,7 @@ from cytoseg.features.extract import FeatureExtractor, NativeFeatures, gather, t
 from cytoseg.features.pixel_rows import DiskRows, MemoryLimits
 from cytoseg.features.pixel_table import PixelDraw, PixelTable, choose_pixels, gather_pixels
 from cytoseg.features.settings import FeatureSettings
+from cytoseg.seeds import seed_for
 
 
 @pytest.fixture

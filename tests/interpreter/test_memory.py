@@ -9,7 +9,7 @@ from cytoseg.interpreter.settings import EnsembleSettings
 
 MEASURED = """if True:
     import torch
-    from cytoseg.devices import release_memory, tune_cpu_allocator
+    from cytoseg.allocator import release_memory, tune_cpu_allocator
     from cytoseg.features.pixel_table import PixelTable
     from cytoseg.interpreter.memory import training_bytes
     from cytoseg.interpreter.settings import EnsembleSettings

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cytoseg.devices import generator_for
 from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.train_reference import StopRule, train_by_reference
+from cytoseg.seeds import generator_for
 from tests.interpreter import oracle
 
 CPU = torch.device("cpu")

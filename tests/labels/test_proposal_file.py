@@ -9,7 +9,7 @@ from PIL import Image
 from cytoseg.classes import ClassList
 from cytoseg.formats.annotation import paint
 from cytoseg.formats.labelme import read_labelme
-from cytoseg.labels.map_shapes import traced
+from cytoseg.labels.exported_shapes import traced
 from cytoseg.labels.proposal_file import is_saved, proposal, sealed
 
 CLASSES = ClassList(("glass", "cell", "nucleus"), ((240,) * 3, (80, 180, 230), (210, 90, 0)), "glass")

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cytoseg.devices import generator_for
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.loss_log import LossReading
 from cytoseg.diffusion.train_steps import StepReport
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import Recipe, load_recipe
+from cytoseg.seeds import generator_for
 from cytoseg.workflows.training_previews import existing_previews, save_denoised, save_samples, tensorboard_log
 
 ARCHITECTURE = Architecture()

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoseg.classes import IGNORE
-from cytoseg.devices import seed_for
 from cytoseg.diffusion.architecture import TAP_PARTS
 from cytoseg.features.pixel_table import choose_pixels
 from cytoseg.features.settings import ExtractorName, Scale
+from cytoseg.seeds import seed_for
 
 Flip = tuple[bool, bool]
 """Flips up-down and left-right."""

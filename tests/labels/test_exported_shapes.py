@@ -10,7 +10,7 @@ from shapely import geometry
 from cytoseg.classes import ClassList
 from cytoseg.formats.annotation import Annotation, Kind, Shape, covered, paint
 from cytoseg.geometry import Region, Size
-from cytoseg.labels.map_shapes import frame_feature, labelme_shape, moved_feature, outside, qupath_feature, traced
+from cytoseg.labels.exported_shapes import frame_feature, labelme_shape, moved_feature, outside, qupath_feature, traced
 from tests.labels.features import box
 
 SIZE = Size(6, 4)
