@@ -76,14 +76,14 @@ def rank(place: QueuePlace, n: int, *, on_part: Callable[[str, int, int], None])
     classes, frame = len(place.rules.cutting.classes), place.rules.cutting.frame
     for number, source in enumerate(slides):
 
-        def told(done: int, total: int, number: int = number, name: str = source.name) -> None:
+        def on_share(done: int, total: int, number: int = number, name: str = source.name) -> None:
             on_part(name, number * 100 + 100 * done // total, 100 * len(slides))
 
         try:
             folder = place.run / SCANS
-            candidates += cached_candidates(source, frame, classes=classes, folder=folder, on_part=told)
+            candidates += cached_candidates(source, frame, classes=classes, folder=folder, on_part=on_share)
             used[source.name] = source
-            told(1, 1)  # also for a cached slide
+            on_share(1, 1)  # also for a cached slide
         except (PredictionError, SlideError) as error:
             notes.append(f"{source.name}: left out: {error}")
     annotated = annotated_regions(place.labels)
@@ -188,7 +188,7 @@ def _is_decided(chosen: SelectedCandidate, queue: Queue) -> bool:
 
 def _in_this_round(queue: Queue, place: QueuePlace) -> Queue:
     """Count one more region queued under the current evaluation."""
-    rounds, now = list(queue.rounds), scored_now(place.run)
+    rounds, now = list(queue.rounds), current_scores(place.run)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     if rounds and rounds[-1].before == now:
         rounds[-1] = replace(rounds[-1], when=today, regions=rounds[-1].regions + 1)
@@ -197,7 +197,7 @@ def _in_this_round(queue: Queue, place: QueuePlace) -> Queue:
     return Queue(queue.items, tuple(rounds))
 
 
-def shown(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predicted]) -> Shown:
+def draw_region(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predicted]) -> Shown:
     """Draw the panels of a region.
 
     Raises:
@@ -226,10 +226,10 @@ def gains(place: QueuePlace) -> list[str]:
     names = place.rules.cutting.classes.names
     curves = read_curves(place.run / "label_efficiency", names)
     curve = curves.get(place.rules.kind)
-    return gain_sentences(read_queue(place.queue).rounds, scored_now(place.run), curve=curve, names=names)
+    return gain_sentences(read_queue(place.queue).rounds, current_scores(place.run), curve=curve, names=names)
 
 
-def scored_now(run: Path) -> Scored | None:
+def current_scores(run: Path) -> Scored | None:
     """Return the scores of a run's evaluation, None if there is none.
 
     Raises:

@@ -69,7 +69,7 @@ def predicted_slides(place: QueuePlace) -> tuple[list[Predicted], list[str]]:
     folders = [folder for folder in folders if folder.is_dir() and not folder.name.startswith(".")]
     if not folders:
         raise PredictionError("queue: no slide of this run was predicted. Run `cytoseg predict RECIPE SLIDE` first.")
-    is_test = test_slide_predicate(place)
+    is_test = match_test_slides(place)
     found, notes = [], []
     for folder in folders:
         try:
@@ -109,7 +109,7 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
     return slide
 
 
-def test_slide_predicate(place: QueuePlace) -> Callable[[str], bool]:
+def match_test_slides(place: QueuePlace) -> Callable[[str], bool]:
     """Return a test for test slides by name: from the recipe's patterns, otherwise from the random split."""
     rules = place.rules
     if rules.labels.test_slides:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cytoseg.active_learning.queue import Ranking, accept, gains, rank, shown
+from cytoseg.active_learning.queue import Ranking, accept, draw_region, gains, rank
 from cytoseg.active_learning.queue_picture import Shown, draw_queue
 from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
 from cytoseg.errors import PredictionError, report
@@ -65,7 +65,7 @@ def _accept_all(place: QueuePlace, ranking: Ranking) -> list[Shown]:
     pictures = []
     with progress("regions", len(ranking.chosen)) as bar:
         for done, chosen in enumerate(ranking.chosen, start=1):
-            picture = shown(place, chosen, ranking.slides)
+            picture = draw_region(place, chosen, ranking.slides)
             if accept(place, chosen, ranking.slides) is not None:
                 pictures.append(picture)
             bar.update(done)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from cytoseg.active_learning.candidates import Frame
-from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace, test_slide_predicate
+from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace, match_test_slides
 from cytoseg.classes import IGNORE
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.architecture import Architecture
@@ -241,7 +241,7 @@ class Annotating:
 
     def _is_test(self) -> Callable[[str], bool]:
         rules = queue_rules(self.recipe)
-        return test_slide_predicate(QueuePlace(rules, self.run, self.labels, self.run / FOLDER))
+        return match_test_slides(QueuePlace(rules, self.run, self.labels, self.run / FOLDER))
 
     def _taken(self) -> list[tuple[Path, Region]]:
         """List annotated and waiting regions by slide path."""

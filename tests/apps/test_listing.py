@@ -83,20 +83,20 @@ def test_an_entry_is_read_once_for_each_time_that_the_file_is_written(
 
 
 def test_what_the_queue_compares_with_is_read_once(made_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scored = queue.scored_now(made_run)
+    scored = queue.current_scores(made_run)
     assert scored is not None
     assert (scored.train_crops, scored.miou, scored.iou["nucleus"]) == (12, 0.8067, 0.62)
     with monkeypatch.context() as patched:
         patched.setattr(queue, "read_evaluation_file", _unread)
-        assert queue.scored_now(made_run) is scored
+        assert queue.current_scores(made_run) is scored
     _write(made_run / "evaluation" / "evaluation.json", train_crops=13)
-    after = queue.scored_now(made_run)
+    after = queue.current_scores(made_run)
     assert after is not None
     assert after.train_crops == 13
     _write(made_run / "evaluation" / "evaluation.json", methods=[])
-    assert queue.scored_now(made_run) is None
+    assert queue.current_scores(made_run) is None
     (made_run / "evaluation" / "evaluation.json").unlink()
-    assert queue.scored_now(made_run) is None
+    assert queue.current_scores(made_run) is None
 
 
 @pytest.mark.usefixtures("review")

@@ -11,7 +11,7 @@ import viewer
 import widgets
 
 from cytoseg.active_learning.choose_regions import SelectedCandidate
-from cytoseg.active_learning.queue import Ranking, accept, gains, rank, shown, skip
+from cytoseg.active_learning.queue import Ranking, accept, draw_region, gains, rank, skip
 from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import predictions
@@ -59,7 +59,7 @@ def _picture(
 ) -> Packed:
     """Return title, reason and panels; as JPEG files, because the pixels of 256 regions take hundreds of MB."""
     slide = _chosen.candidate.slide
-    region = tiles.LANES.wait(("queue", run, slide), lambda: shown(_place, _chosen, _ranking.slides))
+    region = tiles.LANES.wait(("queue", run, slide), lambda: draw_region(_place, _chosen, _ranking.slides))
     return region.title, region.reason, [(title, jpeg(pixels)) for title, pixels in region.panels]
 
 
