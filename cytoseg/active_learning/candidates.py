@@ -205,7 +205,7 @@ class _Maps:
                     yield round(highest_tenth(part), 6), x, y
 
     def at(self, x: int, y: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Return the class map and the disagreement of a region."""
+        """Return the class map, (side, side) uint8, and the disagreement of a region, (side, side) float32 in nats."""
         ids, nats = self._read(x, y, width=self.side, height=self.side)
         return ids, without_ignored(nats, ids)
 

@@ -137,7 +137,7 @@ def _squares(spool: MapSpool, thresholds: Thresholds, *, side_px: int, downsampl
 def read_ratios(
     spool: MapSpool, thresholds: Thresholds, part: Region
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Read class ids, and texture and shape in thresholds, of a part of the maps."""
+    """Read class ids, and texture and shape in thresholds, of a part of the maps, (height, width) each."""
     where = {"x": part.x, "y": part.y, "width": part.width, "height": part.height}
     ids = spool.window(IDS, **where)
     texture, shape = (thresholds.ratio(spool.window(name, **where), ids, name) for name in RANGES)

@@ -22,7 +22,7 @@ Counts = Mapping[str, NDArray[np.int64]]
 
 
 def no_counts(classes: int) -> dict[str, NDArray[np.int64]]:
-    """Return counts of zero."""
+    """Return counts of zero, (classes, bins) for each score."""
     return {name: np.zeros((classes, len(EDGES) - 1), np.int64) for name in RANGES}
 
 

@@ -75,9 +75,9 @@ def run(
     In QuPath, draw rectangles of the class Region* around exhaustively annotated areas: each is cut from its slide at
     slides.mpp as one crop. A GeoJSON file without one belongs to a small image, which becomes a single crop.
 
-    Masks are PNG, TIFF or BMP in masks/ beside images/; or .npy files of ids beside the images, as in the published
-    sets of diffusion features; or SegmentationClass/ beside JPEGImages/, as in Pascal VOC. In the latter two a crop is
-    named by its folder or list and its file, such as train_7, and is a slide of its own.
+    Masks are PNG, TIFF or BMP files in masks/ beside images/. Ids may also be .npy files beside the images, as in the
+    published sets of diffusion features, or SegmentationClass/ beside JPEGImages/, as in Pascal VOC. In these two
+    layouts a crop is named by its folder or list and its file, such as train_7, and is a slide of its own.
 
     --map and --ignore take names of classes, and for masks numbers as well: --map 128=cytoplasm --map 255=nucleus.
 

@@ -179,7 +179,7 @@ def _path(timesteps: int, steps: int) -> Iterator[tuple[int, int | None]]:
 
 
 def network_output(unet: nn.Module, xt: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-    """Run the network; return its prediction, NaN where not finite, and its part for the variance, if any."""
+    """Return the network's prediction, (N, C, H, W), NaN where not finite, and its part for the variance, if any."""
     output = cast(Tensor, unet(xt, torch.full((len(xt),), t, device=xt.device))).float()
     # Clipping x0 would make images of infinities; NaN stays and spreads.
     return split_output(torch.where(output.isfinite(), output, torch.nan), channels=xt.shape[1])

@@ -112,11 +112,11 @@ class LatentSpace(nn.Module):
         return cast(Tensor, cast(Any, self.network).decode(latents)).clamp(-1.0, 1.0)
 
     def of_space(self, pictures: Tensor) -> Tensor:
-        """Return images with the channels that the autoencoder takes."""
+        """Return (N, 1 or 3, H, W) images with the channels that the autoencoder takes."""
         return as_channels(pictures, self.picture_channels)
 
     def distribution(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return mean and standard deviation of the unscaled latents; the latter is None for vq."""
+        """Return mean and standard deviation of the unscaled latents, (N, channels, h, w); the latter is None for vq."""
         found = cast(Any, self.network).encode(self.of_space(pictures))
         return (found, None) if self.shape.kind == "vq" else (found[0], found[1])
 

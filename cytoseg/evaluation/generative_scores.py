@@ -159,7 +159,7 @@ def count_copies(made: Features, trained: Features) -> int:
     """Count samples that are far closer to one training crop than to its neighbours.
 
     The distance to the nearest crop is compared with the mean distance to the nearest hundredth of all crops, 2 to 50,
-    so that images of which there are many alike, such as empty glass, do not count.
+    so that a kind of image that is common in training, such as empty glass, does not count.
 
     Args:
         made: (N, D).

@@ -223,7 +223,7 @@ def pixels_per_pass(architecture: Architecture, device: torch.device) -> int:
 
 
 def pad_to_multiple(pictures: Tensor, multiple: int) -> Tensor:
-    """Pad bottom and right by replication until both sides are multiples."""
+    """Pad (N, C, H, W) at the bottom and right by replication until both sides are multiples."""
     height, width = pictures.shape[-2:]
     return F.pad(pictures, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 

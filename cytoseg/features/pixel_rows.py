@@ -81,7 +81,7 @@ class DiskRows:
 
 
 def row_blocks(rows: Tensor | DiskRows) -> Iterator[Tensor]:
-    """Yield all rows in blocks, identical in memory and on disk."""
+    """Yield all rows in blocks, (B, D) float16 each, identical in memory and on disk."""
     at_once = max(1, min(BLOCK_ROWS, BLOCK_VALUES // max(1, rows.shape[1])))
     for numbers in torch.split(torch.arange(len(rows)), at_once):
         if len(numbers):

@@ -155,7 +155,7 @@ class _SampledPixels:
     area: int
 
     def stands_for(self) -> NDArray[np.float32]:
-        """Return for each pixel the number of labelled pixels of its class divided by the number chosen."""
+        """Return (P,) float32: the number of labelled pixels of each pixel's class, divided by the number chosen."""
         classes, of_pixel, chosen = np.unique(self.ids, return_inverse=True, return_counts=True)
         labelled = np.array([self.counts[int(class_id)] for class_id in classes])
         return (labelled / chosen)[of_pixel].astype(np.float32)

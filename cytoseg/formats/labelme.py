@@ -254,7 +254,7 @@ def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
 
 
 def _foreground(image: Image.Image) -> NDArray[np.bool_]:
-    """Find the marked pixels of a mask: neither transparent nor black, or where that tells nothing, not the lowest."""
+    """Find the marked pixels of a mask: by brightness, by transparency if all are black, otherwise by value."""
     pixels = np.asarray(image)
     marked: NDArray[np.bool_] = pixels != 0
     bright: NDArray[np.bool_]

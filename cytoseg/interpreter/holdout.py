@@ -31,11 +31,11 @@ class Folds:
     count: int
 
     def training_pixels(self, member: int) -> Tensor:
-        """Return the indices of a member's training pixels."""
+        """Return the indices of a member's training pixels, ascending int64."""
         return torch.nonzero(self.of_pixel != member % self.count)[:, 0]
 
     def held_out_pixels(self, member: int) -> Tensor:
-        """Return the indices of a member's held-out pixels."""
+        """Return the indices of a member's held-out pixels, ascending int64."""
         return torch.nonzero(self.of_pixel == member % self.count)[:, 0]
 
 

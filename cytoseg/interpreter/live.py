@@ -125,9 +125,9 @@ class LiveInterpreter:
         """Rate crops by the mean disagreement of the MLPs that the last view has trained, at pixels drawn at random.
 
         Args:
-            waiting: What reads the (H, W, 3) image of each crop, by a name that stands for its content.
-            new: Most crops of which features are computed now. The others are left out until a later call, so that
-                no stroke waits for all of them.
+            waiting: For each crop, by a name that identifies its content, a function that reads its (H, W, 3) image.
+            new: Number of crops whose features may be computed now. The others are left out until a later call, so
+                that no stroke waits for all of them.
 
         Returns:
             Mean disagreement in nats by name; empty before the first view.

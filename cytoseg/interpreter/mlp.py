@@ -114,7 +114,7 @@ class Ensemble(nn.Module):
         self.bias3.div_(temperature)
 
     def blocks(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Split pixel indices along the last axis so that all members' copies of a block stay small."""
+        """Split (..., P) pixel indices along the last axis so that all members' copies of a block stay small."""
         return torch.split(pixels, max(1, BLOCK_VALUES // (self.members * self.inputs)), dim=-1)
 
     @torch.no_grad()

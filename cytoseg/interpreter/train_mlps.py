@@ -156,7 +156,7 @@ class _Etf:
             self._corners = torch.stack(corners).to(ensemble.weight3)
 
     def add(self, losses: Tensor, hidden: Tensor, target: Tensor) -> Tensor:
-        """Return the members' losses including the regulariser."""
+        """Return the (M,) losses including the regulariser."""
         if not self._weight:
             return losses
         return losses + self._weight * member_losses(torch.bmm(hidden, self._corners), target)

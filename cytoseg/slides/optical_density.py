@@ -31,6 +31,6 @@ def from_optical_density(density: NDArray[np.floating[Any]], ground: int = _WHIT
         ground: Value of bare glass.
 
     Returns:
-        Values that may lie outside 0 to 255: a density below 0 is brighter than glass.
+        The same shape; values may lie outside 0 to 255: a density below 0 is brighter than glass.
     """
     return np.asarray((ground + 1) * 10.0 ** -density.astype(np.float64) - 1)

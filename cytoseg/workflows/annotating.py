@@ -117,7 +117,7 @@ class Annotating:
         return found, problems
 
     def open(self, crop: CropFile, person: str = "") -> tuple[NDArray[np.uint8], CropMarks]:
-        """Read a crop and a person's marks of it; without a name, those that training uses.
+        """Read a crop, (H, W, 3) uint8, and a person's marks of it; without a name, those that training uses.
 
         Raises:
             CytosegError: If its image or its marks are damaged.

@@ -97,7 +97,7 @@ def draw_reconstructions(folder: Path, state: TrainState, recipe: Recipe, crops:
 
 @torch.inference_mode()
 def reconstructed(space: LatentSpace, crops: Tensor) -> tuple[Tensor, Tensor]:
-    """Return crops with the channels of the space, and their reconstructions, on the CPU."""
+    """Return (N, 3, H, W) crops with the channels of the space, and their reconstructions, on the CPU."""
     return space.of_space(crops).cpu(), space.decode(space.encode(crops)).cpu()
 
 
