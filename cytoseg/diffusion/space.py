@@ -116,7 +116,7 @@ class LatentSpace(nn.Module):
         return as_channels(pictures, self.picture_channels)
 
     def distribution(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return mean and standard deviation of the unscaled latents, (N, channels, h, w); the latter is None for vq."""
+        """Return mean and deviation, (N, channels, h, w), of the unscaled latents; the latter is None for vq."""
         found = cast(Any, self.network).encode(self.of_space(pictures))
         return (found, None) if self.shape.kind == "vq" else (found[0], found[1])
 
