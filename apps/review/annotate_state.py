@@ -107,7 +107,7 @@ def _key(crop: CropFile, person: str) -> str:
     return f"work {crop.path}/{person}"
 
 
-def keep(annotating: Annotating, work: Work, author: str) -> None:
+def save_strokes(annotating: Annotating, work: Work, author: str) -> None:
     """Save new strokes, if any.
 
     Raises:
@@ -121,7 +121,7 @@ def keep(annotating: Annotating, work: Work, author: str) -> None:
     work.is_label = saved == work.crop.path.with_suffix(".json")
 
 
-def take_in(annotating: Annotating, work: Work) -> None:
+def import_strokes(annotating: Annotating, work: Work) -> None:
     """Import new saved strokes, if any.
 
     Raises:
@@ -134,7 +134,7 @@ def take_in(annotating: Annotating, work: Work) -> None:
         work.imported = stroke
 
 
-def look(annotating: Annotating, work: Work) -> LiveView:
+def live_view(annotating: Annotating, work: Work) -> LiveView:
     """Return the live prediction of the crop, recomputed when the marks have changed.
 
     Raises:

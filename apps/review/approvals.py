@@ -32,7 +32,7 @@ TITLES: Mapping[Verdict, tuple[str, str]] = {
 }
 
 
-def said_of_run(run: Path) -> list[Entry]:
+def sign_offs_of_run(run: Path) -> list[Entry]:
     """Read the sign-offs of a run, oldest first.
 
     Raises:
@@ -45,13 +45,13 @@ def said_of_run(run: Path) -> list[Entry]:
 def verdicts(run: Path) -> dict[str, Entry]:
     """Return the latest sign-off of each slide; empty, with a message on the page, if the log cannot be read."""
     try:
-        return latest(said_of_run(run))
+        return latest(sign_offs_of_run(run))
     except CytosegError as error:
-        st.warning(reviews.sentence(state.told(error)), icon=":material/warning:")
+        st.warning(reviews.sentence(state.error_text(error)), icon=":material/warning:")
         return {}
 
 
-def text_of(entry: Entry | None, prediction: Path) -> str:
+def sign_off_text(entry: Entry | None, prediction: Path) -> str:
     """Describe the latest sign-off of a slide, and whether it has been predicted again since."""
     if entry is None:
         return "not signed off"
@@ -60,12 +60,12 @@ def text_of(entry: Entry | None, prediction: Path) -> str:
     return f"{entry.verdict} by {entry.author}, {time_text(entry.time)}{comment}{outdated}"
 
 
-def offer(run: Path, key: str, prediction: Path) -> None:
+def show_sign_off(run: Path, key: str, prediction: Path) -> None:
     """Offer to sign off a predicted slide."""
     st.subheader("Sign-off")
     if (said := st.session_state.pop("signed off", None)) is not None:
         (st.success if said[0] else st.error)(said[1])
-    st.markdown(state.plain(text_of(verdicts(run).get(key), prediction)))
+    st.markdown(state.plain(sign_off_text(verdicts(run).get(key), prediction)))
     author = reviews.reviewer()
     widgets.type_in("Comment", "Added to your next action", key=f"sign-off {run.resolve().name} {key}", max_chars=500)
     with st.container(horizontal=True):
@@ -75,22 +75,22 @@ def offer(run: Path, key: str, prediction: Path) -> None:
                 title,
                 key=f"{verdict} {key}",
                 icon=f":material/{icon}:",
-                on_click=_say,
+                on_click=_sign_off_slide,
                 args=(run, key, prediction, author, verdict),
                 disabled=not author,
                 help=None if author else "Type your name first.",
             )
 
 
-def _say(run: Path, key: str, prediction: Path, author: str, verdict: Verdict) -> None:
+def _sign_off_slide(run: Path, key: str, prediction: Path, author: str, verdict: Verdict) -> None:
     typed = f"sign-off {run.resolve().name} {key}"
     comment = clean_comment(str(st.session_state.get(typed, "")))
     try:
         said = SignOff(author, named_in_log(run), key, verdict, comment, bundle_of(prediction))
         sign_off(log_of(run, state.log_url()), said)
-        write_beside({key: prediction}, latest(said_of_run(run)))
+        write_beside({key: prediction}, latest(sign_offs_of_run(run)))
     except CytosegError as error:
-        st.session_state["signed off"] = (False, state.told(error))
+        st.session_state["signed off"] = (False, state.error_text(error))
         return
     st.session_state.pop(typed, None)
     st.session_state["signed off"] = (True, state.plain(f"{key}: {verdict} by {author}."))
@@ -115,7 +115,7 @@ def write_beside(predictions: Mapping[str, Path], said: Mapping[str, Entry]) -> 
 def download(run: Path, bundles: Mapping[str, str]) -> None:
     """Offer all sign-offs as a CSV file."""
     try:
-        entries = said_of_run(run)
+        entries = sign_offs_of_run(run)
     except CytosegError:
         return  # reported where the verdicts are shown
     if entries:

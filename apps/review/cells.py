@@ -111,7 +111,7 @@ def show(found: Found, view: SlideView, classes: ClassList, clicked: Mapping[str
         if clicked is not None:
             _clicked(found, view, table, clicked)
     except CytosegError as error:
-        st.warning(state.told(error), icon=":material/warning:")
+        st.warning(state.error_text(error), icon=":material/warning:")
         return
     st.subheader(f"Objects ({len(table):,})")
     left, right = st.columns([1.6, 1], gap="medium")

@@ -70,7 +70,7 @@ def choose(run: Path, found: Found) -> Other | None:
             return _viewed(run, kept[chosen], chosen, WAYS.get(str(way), "swipe"))
         return _looked(others[chosen], found, WAYS.get(str(way), "swipe"))
     except CytosegError as error:
-        st.warning(state.told(error), icon=":material/warning:")
+        st.warning(state.error_text(error), icon=":material/warning:")
         return None
 
 
@@ -123,7 +123,7 @@ def _viewed(run: Path, key: str, title: str, way: str) -> Other:
         CytosegError: If it is of another file, or cannot be read.
     """
     seen = tiles.subject(run, key)
-    view = tiles.look(seen)
+    view = tiles.describe(seen)
     if view.notes:
         raise CytosegError(f"{title}: {view.notes[0]}")
     return Other(run, key, title, view, seen.classes, way)

@@ -80,7 +80,7 @@ def _painted(
     return outline(large, enlarge(differs.astype(np.uint8), factor).astype(np.bool_))
 
 
-def offer(conflict: Conflict, author: str, decide: Callable[[Conflict, Decision], str]) -> None:
+def show_decisions(conflict: Conflict, author: str, decide: Callable[[Conflict, Decision], str]) -> None:
     """Offer the decisions to a third person, or say why there are none.
 
     Args:
@@ -123,7 +123,7 @@ def _decide(conflict: Conflict, decision: Decision, comment: str, decide: Callab
     try:
         told = decide(conflict, said)
     except CytosegError as error:
-        st.session_state[people.SAID] = ("error", state.told(error))
+        st.session_state[people.SAID] = ("error", state.error_text(error))
         return
     st.session_state.pop(comment, None)
     st.session_state[people.SAID] = ("success", told)

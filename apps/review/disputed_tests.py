@@ -65,14 +65,16 @@ def _corrections(crops: dict[str, CropScores], classes: ClassList, author: str, 
     folder = corrections_folder(state.run_folder())
     found, problems = find_correction_conflicts(folder, slides, classes, resolved_pairs(done))
     for problem in problems[:3]:
-        st.warning(state.told(problem), icon=":material/warning:")
+        st.warning(state.error_text(problem), icon=":material/warning:")
     st.subheader(f"Corrected test crops in conflict ({len(found)})")
     if not found:
         st.caption("No two people have corrected a test crop differently.")
         return
     one = conflict_view.choose(found, key="correction conflict")
     conflict_view.show(classes, one)
-    conflict_view.offer(one, author, lambda conflict, said: _decide(crops[conflict.crop], classes, conflict, said))
+    conflict_view.show_decisions(
+        one, author, lambda conflict, said: _decide(crops[conflict.crop], classes, conflict, said)
+    )
 
 
 def _decide(crop: CropScores, classes: ClassList, conflict: Conflict, said: Decision) -> str:
@@ -122,7 +124,7 @@ def _picture(found: Evaluation, name: str) -> None:
             folder, found, layer="Prediction", shown=ids, opacity=0.45, enlarged_to_px=SIDE_PX
         )
     except CytosegError as error:
-        st.warning(state.told(error), icon=":material/warning:")
+        st.warning(state.error_text(error), icon=":material/warning:")
         return
     widgets.show(st, jpeg(picture), caption="The prediction", alt=f"Prediction of {name}")
     widgets.legend(found.class_names, found.colours)
@@ -154,7 +156,7 @@ def _judge(conflict: JudgementConflict, author: str, verdict: Verdict, comment: 
         log = log_of(run, state.log_url())
         resolve_judgements(log, named_in_log(run), conflict, author=author, verdict=verdict, comment=text)
     except CytosegError as error:
-        st.session_state[people.SAID] = ("error", state.told(error))
+        st.session_state[people.SAID] = ("error", state.error_text(error))
         return
     st.session_state.pop(comment, None)
     st.session_state[people.SAID] = ("success", state.plain(f"{conflict.crop}: {verdict}, decided by {author}."))

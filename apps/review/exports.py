@@ -46,19 +46,19 @@ _HEADERS = {
 }
 
 
-def address(run: Path, key: str, name: str) -> str:
+def file_url(run: Path, key: str, name: str) -> str:
     """Return the URL of a file of a slide's prediction."""
     return f"{PREFIX}/{quote(run.resolve().name, safe='')}/{quote(key, safe='')}/{name}"
 
 
-def offer(run: Path, key: str, prediction: Path) -> None:
+def show_downloads(run: Path, key: str, prediction: Path) -> None:
     """Show download links for the files of a prediction."""
     for name, (title, _) in FILES.items():
         if os.path.isfile(prediction / name):
-            st.link_button(title, address(run, key, name), icon=":material/download:", help=name)
+            st.link_button(title, file_url(run, key, name), icon=":material/download:", help=name)
 
 
-def offer_whole(run: Path, predictions: Mapping[str, Path], said: Mapping[str, Entry]) -> None:
+def show_run_downloads(run: Path, predictions: Mapping[str, Path], said: Mapping[str, Entry]) -> None:
     """Offer all results of a run: its report, and a table of its predicted slides with their sign-offs.
 
     Args:
@@ -72,7 +72,7 @@ def offer_whole(run: Path, predictions: Mapping[str, Path], said: Mapping[str, E
         approvals.write_beside(predictions, said)  # also those from before the results held them
         table = slides_csv(list(predictions.values()))
     except CytosegError as error:
-        st.warning(state.told(error), icon=":material/warning:")
+        st.warning(state.error_text(error), icon=":material/warning:")
         return
     widgets.offer_csv("Slides (CSV)", table, what="slides", about="Areas, objects and sign-off of each slide.")
 

@@ -46,17 +46,17 @@ def start(command: str, author: str, keys: Sequence[str] = ()) -> None:
         number = start_on_run(_place(), command, author=author, base=state.base_folder(), keys=keys, given=given)
         return f"{ORDERS[command].title}: started as job {number}."
 
-    _say(started)
+    _store_result(started)
 
 
-def _say(do: Callable[[], str]) -> None:
+def _store_result(do: Callable[[], str]) -> None:
     try:
         st.session_state["job said"] = ("success", state.plain(do()))
     except CytosegError as error:
-        st.session_state["job said"] = ("error", state.told(error))
+        st.session_state["job said"] = ("error", state.error_text(error))
 
 
-def said() -> None:
+def show_result() -> None:
     """Show the result of the last button."""
     if (found := st.session_state.pop("job said", None)) is not None:
         (st.success if found[0] == "success" else st.error)(found[1])
@@ -69,7 +69,7 @@ def show(commands: Sequence[str] = tuple(ORDERS)) -> None:
     try:
         found = [job for job in jobs_of(place) if job.command in commands]
     except CytosegError as error:
-        st.error(state.told(error))
+        st.error(state.error_text(error))
         return
     over = tuple(job.id for job in found if job.is_over)
     before, st.session_state[f"jobs over {place}"] = st.session_state.get(f"jobs over {place}", over), over
@@ -115,9 +115,9 @@ def _when(job: Job) -> str:
 
 def _how_far(job: Job) -> None:
     if job.said and job.state in (FAILED, LOST):
-        st.error(state.told(job.said))
+        st.error(state.error_text(job.said))
     elif job.state == SILENT:
-        st.warning(state.told(job.said))
+        st.warning(state.error_text(job.said))
     elif job.state == RUNNING:
         far = f"{job.what}: {job.done} of {job.total}" if job.total else "Getting ready"
         left = f", about {job.time_left} to go" if job.time_left else ""
@@ -132,7 +132,7 @@ def _buttons(place: JobPlace, job: Job) -> None:
         st.button(
             "Cancel",
             key=f"cancel {job.id}",
-            on_click=_say,
+            on_click=_store_result,
             args=(cancel,),
             help="Ends it; finished work is kept.",
         )

@@ -38,7 +38,9 @@ _WHOLE = re.compile(r"-?[0-9]{1,8}")
 _PIXEL = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
-def told(run: Path, key: str, prediction: Path, classes: ClassList, shown: Collection[int]) -> dict[str, Any] | None:
+def viewer_options(
+    run: Path, key: str, prediction: Path, classes: ClassList, shown: Collection[int]
+) -> dict[str, Any] | None:
     """Describe the outlines of a predicted slide for the viewer; None if it has none.
 
     Args:
@@ -99,7 +101,7 @@ def _made(run: str, key: str, region: Region, pixel: float) -> bytes:
     found = tiles.listed(folder).slides.get(key)
     if found is None or found.prediction is None:
         raise LookupError(key)
-    if CLASSES not in tiles.look(tiles.subject(folder, key)).layers:
+    if CLASSES not in tiles.describe(tiles.subject(folder, key)).layers:
         raise SlideError(f"{key}: the prediction is not of this slide, or is damaged.")
     path, table = _file_of(found.prediction), map_file(found.prediction, CELLS)
     said = outlines_in(path, _places(table, table.stat().st_mtime_ns), region, pixel=pixel)

@@ -26,7 +26,7 @@ def assignments(run: Path) -> list[Entry]:
     try:
         return read_assignments(log_of(run, state.log_url()), **shared)
     except CytosegError as error:
-        st.warning(reviews.sentence(state.told(error)), icon=":material/warning:")
+        st.warning(reviews.sentence(state.error_text(error)), icon=":material/warning:")
         return []
 
 
@@ -41,7 +41,11 @@ def offer_taking(run: Path, crop: CropFile, author: str, people: Sequence[str]) 
     if mine:
         args = (run, [crop.path.stem], author, mine[0], "withdrawn")
         st.button(
-            "Give back", icon=":material/person_remove:", on_click=say, args=args, help="Others may take it then."
+            "Give back",
+            icon=":material/person_remove:",
+            on_click=record_assignments,
+            args=args,
+            help="Others may take it then.",
         )
     elif not people:
         told = "Assigns this crop to you." if author else "Type your name first."
@@ -55,24 +59,24 @@ def offer_taking(run: Path, crop: CropFile, author: str, people: Sequence[str]) 
         )
 
 
-def say(run: Path, crops: Sequence[str], author: str, person: str, word: State) -> None:
+def record_assignments(run: Path, crops: Sequence[str], author: str, person: str, word: State) -> None:
     """Assign crops to a person, or withdraw them."""
     try:
         log, name = log_of(run, state.log_url()), named_in_log(run)
         for crop in crops:
             assign(log, Assignment(author, name, crop, person, word))
     except CytosegError as error:
-        st.session_state[SAID] = ("error", state.told(error))
+        st.session_state[SAID] = ("error", state.error_text(error))
 
 
 def _take(run: Path, crop: str, author: str) -> None:
     try:
         take(log_of(run, state.log_url()), Assignment(author, named_in_log(run), crop, author))
     except CytosegError as error:
-        st.session_state[SAID] = ("error", state.told(error))
+        st.session_state[SAID] = ("error", state.error_text(error))
 
 
-def say_whose(annotating: Annotating, crop: CropFile, author: str) -> None:
+def show_whose_marks(annotating: Annotating, crop: CropFile, author: str) -> None:
     """Say whose marks are being edited, and offer those of the other person if the person has none yet."""
     place = place_of(crop.path, author)
     if crop.drawn is None or place == crop.path:
@@ -92,6 +96,6 @@ def _copy(annotating: Annotating, crop: CropFile, author: str) -> None:
     try:
         annotating.save(crop, author, annotating.open(crop)[1].ids)
     except CytosegError as error:
-        st.session_state[SAID] = ("error", state.told(error))
+        st.session_state[SAID] = ("error", state.error_text(error))
         return
     annotate_state.forget(crop)

@@ -127,7 +127,7 @@ def show_log(crop: CropScores) -> None:
         shared = {} if state.log_url() is None else {"run": name_of(run)}
         entries = read_entries(log_of(run, state.log_url()), **shared)
     except CytosegError as error:
-        st.error(sentence(state.told(error)), icon=":material/error:")
+        st.error(sentence(state.error_text(error)), icon=":material/error:")
         return
     if not entries:
         st.caption("No crop of this run has been accepted, rejected, corrected or commented on yet.")

@@ -242,7 +242,7 @@ def guarded(read: Callable[[], Value]) -> Value:
     try:
         return read()
     except CytosegError as error:
-        sentence = told(error)
+        sentence = error_text(error)
     except OSError as error:
         what = plain(Path(str(error.filename or "a file of this run")).name)
         sentence = f"{what}: cannot be read or written ({error.strerror or type(error).__name__})."
@@ -250,7 +250,7 @@ def guarded(read: Callable[[], Value]) -> Value:
     st.stop()
 
 
-def told(error: CytosegError | str) -> str:
+def error_text(error: CytosegError | str) -> str:
     """Format an error for a page, with absolute paths reduced to their last name for privacy."""
     return plain(short(error))
 

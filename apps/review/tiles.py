@@ -77,7 +77,7 @@ def _subject(run: Path, key: str) -> Subject:
     return Subject(found, _recipe_of(run).class_list(), labels_of_run(run, state.base_folder()))
 
 
-def look(seen: Subject) -> SlideView:
+def describe(seen: Subject) -> SlideView:
     """Describe a slide and its layers; see ``TileService.look``.
 
     Raises:
@@ -86,7 +86,7 @@ def look(seen: Subject) -> SlideView:
     return LANES.wait(seen.found.path, partial(_SERVICE.look, seen))
 
 
-def address(run: Path, key: str, layer: str) -> str:
+def layer_url(run: Path, key: str, layer: str) -> str:
     """Return the base URL of a layer's tiles, to be followed by ``/STEP/X_Y.EXT``."""
     return f"{PREFIX}/{quote(run.resolve().name, safe='')}/{layer}/{quote(key, safe='')}"
 

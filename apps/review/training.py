@@ -12,7 +12,7 @@ COMMAND = "train-interpreter"
 HELP = "Learns from all marked crops except those for testing. Slides are then predicted with the kind that you train."
 
 
-def offer(author: str) -> None:
+def show_training(author: str) -> None:
     """Offer to train, with a choice of the kind and what it costs."""
     own = _own_kind()
     kinds = list(KINDS) if own in KINDS else [own, *KINDS]

@@ -128,7 +128,7 @@ class Paint:
     Attributes:
         opacities: 0 to 1 per layer; other layers are hidden.
         shown: Ids of the classes to paint.
-        outlines: Where the outlines of objects come from, see ``outlines.told``; None for none.
+        outlines: Where the outlines of objects come from, see ``outlines.viewer_options``; None for none.
     """
 
     opacities: Mapping[str, float]
@@ -162,7 +162,7 @@ def show(
     there = isinstance(jump, Jump) and jump.slide == key
     data: dict[str, Any] = {
         "library": tiles.LIBRARY,
-        "slide": tiles.address(run, key, SLIDE),
+        "slide": tiles.layer_url(run, key, SLIDE),
         "version": slide_view.version,
         "width": slide_view.size.width,
         "height": slide_view.size.height,
@@ -208,7 +208,7 @@ def _layers(run: Path, key: str, slide_view: SlideView, paint: Paint, *, side: i
         {
             "name": layer,
             "side": side,
-            "address": tiles.address(run, key, layer),
+            "address": tiles.layer_url(run, key, layer),
             "version": slide_view.version,
             "query": "" if layer == DISAGREEMENT else classes,
             "opacity": opacity,

@@ -58,7 +58,7 @@ def picture(path: Path, caption: str, command: str) -> None:
     try:
         show(st, jpeg(read_rgb(path)), caption=caption)
     except CytosegError as error:
-        st.warning(state.told(error))
+        st.warning(state.error_text(error))
 
 
 def show(where: ModuleType | DeltaGenerator, packed: bytes, *, caption: str | None = None, alt: str = "") -> None:

@@ -271,7 +271,7 @@ def test_a_pipe_in_the_place_of_a_slide_is_refused_at_once(
 @pytest.mark.posix  # Windows refuses the question mark
 def test_a_name_with_odd_characters_has_an_address(tiles: ModuleType, get: Get, run: Path, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "slides" / "board.ome.tif", tmp_path / "slides" / "é #1 100%?.ome.tif")
-    address = tiles.address(run, "é #1 100%?", "slide")
+    address = tiles.layer_url(run, "é #1 100%?", "slide")
     assert get(f"{address}/0/0_0.jpg")[0] == 200
 
 

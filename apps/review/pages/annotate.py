@@ -33,7 +33,7 @@ def _new_crop(annotating: Annotating) -> None:
     try:
         st.session_state["crop to annotate"] = annotating.cut_random().stem
     except CytosegError as error:
-        st.session_state["job said"] = ("error", state.told(error))
+        st.session_state["job said"] = ("error", state.error_text(error))
 
 
 def _cut(annotating: Annotating) -> None:
@@ -42,7 +42,7 @@ def _cut(annotating: Annotating) -> None:
     try:
         st.session_state["crop to annotate"] = annotating.cut(path, slide, region).stem
     except CytosegError as error:
-        st.session_state["cut refused"] = state.told(error)
+        st.session_state["cut refused"] = state.error_text(error)
         st.switch_page("pages/slides.py")
 
 
@@ -70,7 +70,7 @@ def _propose(annotating: Annotating, crop: CropFile, author: str) -> None:
         work = annotate_state.work_on(annotating, crop, author)
         work.proposed = annotating.propose(work.picture)
     except CytosegError as error:
-        st.session_state["job said"] = ("error", state.told(error))
+        st.session_state["job said"] = ("error", state.error_text(error))
 
 
 def _offer_uncertain(crops: list[CropFile]) -> None:
@@ -96,14 +96,14 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropF
     work = state.guarded(lambda: annotate_state.work_on(annotating, crop, author))
     problem, shown, told, uncertain = "", (), "", []
     try:
-        annotate_state.keep(annotating, work, author)
+        annotate_state.save_strokes(annotating, work, author)
         if live:
-            seen = annotate_state.look(annotating, work)
+            seen = annotate_state.live_view(annotating, work)
             shown = tuple(annotate_state.layers(annotating, seen))
             told = f"Trained on {seen.crops} crop{'' if seen.crops == 1 else 's'} in {seen.seconds:.1f} s."
             uncertain = annotating.most_uncertain([one for one in crops if one.path != crop.path], seen)
     except CytosegError as error:
-        problem = state.told(error)
+        problem = state.error_text(error)
     editor.draw(
         work.picture,
         work.begun,
@@ -121,9 +121,9 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropF
     if problem:
         st.warning(problem, icon=":material/info:")
     try:
-        annotate_state.take_in(annotating, work)
+        annotate_state.import_strokes(annotating, work)
     except CytosegError as error:
-        st.error(state.told(error), icon=":material/error:")
+        st.error(state.error_text(error), icon=":material/error:")
         return
     if work.saved and author not in (*crop.readers, crop.drawn.author if crop.drawn else ""):  # update the list
         st.rerun()
@@ -132,7 +132,7 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropF
 def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str, bool]:
     author = reviews.reviewer()
     crop = _choose(annotating, crops, author)
-    people.say_whose(annotating, crop, author)
+    people.show_whose_marks(annotating, crop, author)
     if crop.is_test:
         st.warning(f"A crop of the test slide {state.plain(crop.slide)}: used for testing, never for training.")
     live = st.toggle("Live result", value=True, help=LIVE)
@@ -142,7 +142,7 @@ def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str,
         again = {"on_click": annotate_state.forget, "args": (crop,)}
         st.button("Reload", icon=":material/refresh:", help="Reads the saved marks again.", **again)
         show_me.button(crop, author)
-    training.offer(author)
+    training.show_training(author)
     show_me.picture(annotating, crop)
     st.caption(KEYS)
     jobs_list.show(("train-interpreter", "train-ddpm", "evaluate", "edit"))
@@ -150,13 +150,13 @@ def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str,
 
 
 def main() -> None:
-    jobs_list.said()
+    jobs_list.show_result()
     annotating = state.guarded(lambda: annotate_state.of_run(state.run_folder()))
     if "region to cut" in st.session_state:
         _cut(annotating)
     crops, problems = state.guarded(annotating.crops)
     for problem in problems[:3]:
-        st.warning(state.told(problem))
+        st.warning(state.error_text(problem))
     if not crops:
         st.info("There is no crop to annotate yet.", icon=":material/info:")
         st.button("Cut a random crop", type="primary", on_click=_new_crop, args=(annotating,))

@@ -24,7 +24,7 @@ def _offer(author: str) -> None:
         if command == "train-autoencoder" and not _is_latent():
             continue
         if order.takes == "kind":
-            training.offer(author)
+            training.show_training(author)
             continue
         with st.container(horizontal=True, vertical_alignment="center"):
             keys: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ def _folder() -> tuple[str, ...]:
 def main() -> None:
     state.begin()
     st.title("Jobs", help=HELP)
-    jobs_list.said()
+    jobs_list.show_result()
     left, right = st.columns([1, 1.3], gap="medium")
     with left:
         author = reviews.reviewer()

@@ -34,7 +34,7 @@ def _begin(make: Callable[[], Path]) -> None:
     try:
         run = make()
     except CytosegError as error:
-        st.error(state.told(error), icon=":material/error:")
+        st.error(state.error_text(error), icon=":material/error:")
         return
     except OSError as error:
         st.error(f"The project cannot be written ({state.plain(error.strerror or type(error).__name__)}).")
@@ -78,7 +78,7 @@ def _show(slides: list[ListedSlide], total: int) -> None:
             if slide.stain:
                 column.html(f'<span class="soft">Stain: {"".join(map(widgets.swatch, slide.stain))}</span>')
             if slide.problem:
-                column.warning(state.told(slide.problem))
+                column.warning(state.error_text(slide.problem))
 
 
 def _ask(folder: Path, slides: list[ListedSlide]) -> None:

@@ -50,7 +50,7 @@ def _results(slides: dict[str, Found]) -> None:
     said = approvals.verdicts(run)
     folders = {name: found.prediction for name, found in done.items() if found.prediction}
     with st.container(horizontal=True):
-        exports.offer_whole(run, folders, said)
+        exports.show_run_downloads(run, folders, said)
         approvals.download(run, {name: bundle_of(folder) for name, folder in folders.items()})
     pages = -(-len(done) // _ROWS)
     page = st.pagination(pages) if pages > 1 else 1
@@ -61,15 +61,15 @@ def _results(slides: dict[str, Found]) -> None:
             if st.button("Look", key=f"look {name}", icon=":material/visibility:"):
                 st.session_state["slide"] = name
                 st.switch_page("pages/slides.py")
-            exports.offer(run, name, found.prediction)
-            st.caption(state.plain(approvals.text_of(said.get(name), found.prediction)))
+            exports.show_downloads(run, name, found.prediction)
+            st.caption(state.plain(approvals.sign_off_text(said.get(name), found.prediction)))
 
 
 def main() -> None:
     state.begin()
     st.title("Predict", help=HELP)
     run = state.run_folder()
-    jobs_list.said()
+    jobs_list.show_result()
     listed = state.guarded(lambda: tiles.catalogue(run))
     left, right = st.columns([1, 1.2], gap="medium")
     with left:

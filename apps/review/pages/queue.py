@@ -68,7 +68,7 @@ def _decide(decide: Callable[[], str]) -> None:
     try:
         st.session_state["queue said"] = ("success", state.plain(decide()))
     except CytosegError as error:
-        st.session_state["queue said"] = ("error", state.told(error))
+        st.session_state["queue said"] = ("error", state.error_text(error))
     except OSError as error:
         why = state.plain(error.strerror or type(error).__name__)
         st.session_state["queue said"] = ("error", f"The queue cannot be written ({why}).")
@@ -98,7 +98,7 @@ def _card(number: int, chosen: SelectedCandidate, place: QueuePlace, ranking: Ra
             place_in_list = f"{key} {chosen.of_slide} {chosen.distance}"  # part of the reason
             title, reason, panels = _picture(place.run, stamp, chosen, place_in_list, place, ranking)
         except CytosegError as error:
-            side.warning(state.told(error))
+            side.warning(state.error_text(error))
             return
         for column, (caption, packed) in zip(columns, panels, strict=True):
             widgets.show(column, packed, caption=caption)
@@ -152,7 +152,7 @@ def main() -> None:
     ranking = state.guarded(lambda: _ranking(run, _stamps(place), place))
     state.guarded(lambda: _waiting(place, ranking))
     for note in ranking.notes:
-        (st.caption if ranking.slides else st.warning)(state.told(note))
+        (st.caption if ranking.slides else st.warning)(state.error_text(note))
     if not ranking.slides:
         state.missing("None of the predicted slides can be used. Predict a slide.", "cytoseg predict RECIPE SLIDE")
         st.stop()

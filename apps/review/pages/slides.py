@@ -78,7 +78,7 @@ def _outlines(
     """Offer the outlines of the objects, if there are any."""
     if found.prediction is None or CLASSES not in view.layers:
         return None
-    told = outlines.told(run, found.key, found.prediction, classes, shown)
+    told = outlines.viewer_options(run, found.key, found.prediction, classes, shown)
     on = told is not None and st.toggle("Outlines of objects", value=True, key="outlines")
     return told if on else None
 
@@ -110,7 +110,7 @@ def _look(run: Path, found: Found, view: SlideView, classes: ClassList) -> None:
     if found.prediction is not None:
         cells.show(found, view, classes, clicked)
     for note in view.notes:
-        st.warning(state.told(note), icon=":material/warning:")
+        st.warning(state.error_text(note), icon=":material/warning:")
 
 
 def _choose(listed: Catalogue) -> str:
@@ -142,9 +142,9 @@ def _catalogue(run: Path) -> tuple[Catalogue, str]:
 def _show(run: Path, found: Found) -> None:
     try:
         seen = tiles.subject(run, found.key)
-        view = tiles.look(seen)
+        view = tiles.describe(seen)
     except CytosegError as error:
-        st.warning(state.told(error), icon=":material/warning:")
+        st.warning(state.error_text(error), icon=":material/warning:")
         if found.prediction is not None:
             _previews(found.prediction)
         return
@@ -172,8 +172,8 @@ def main() -> None:
             return
         folder = found.prediction
         with st.container(horizontal=True):
-            exports.offer(run, key, folder)
-        approvals.offer(run, key, folder)
+            exports.show_downloads(run, key, folder)
+        approvals.show_sign_off(run, key, folder)
     if (summary := state.guarded(lambda: read_summary(folder))) is not None:
         _summary(summary)
 

@@ -39,7 +39,7 @@ with state.loading():
 def _conflicts(annotating: Annotating, crops: Sequence[CropFile], author: str, marked: Comparison) -> None:
     found = marked.conflicts
     for problem in marked.problems[:3]:
-        st.warning(state.told(problem), icon=":material/warning:")
+        st.warning(state.error_text(problem), icon=":material/warning:")
     st.subheader(f"Conflicts ({len(found)})")
     if not found:
         st.info(
@@ -52,7 +52,7 @@ def _conflicts(annotating: Annotating, crops: Sequence[CropFile], author: str, m
     one = conflict_view.choose(found, key="conflict")
     conflict_view.show(annotating.classes, one)
     crop = next(crop for crop in crops if crop.path == one.picture)
-    conflict_view.offer(one, author, lambda conflict, said: _decide(annotating, crop, conflict, said))
+    conflict_view.show_decisions(one, author, lambda conflict, said: _decide(annotating, crop, conflict, said))
 
 
 def _decide(annotating: Annotating, crop: CropFile, conflict: Conflict, said: Decision) -> str:
@@ -121,7 +121,14 @@ def _assign(annotating: Annotating, crops: Sequence[CropFile], author: str) -> N
     with st.container(horizontal=True):
         for title, word, icon in (("Assign", "assigned", "person_add"), ("Withdraw", "withdrawn", "person_remove")):
             args = (annotating.run, chosen, author, person, word)
-            st.button(title, icon=f":material/{icon}:", on_click=people.say, args=args, disabled=not ready, help=told)
+            st.button(
+                title,
+                icon=f":material/{icon}:",
+                on_click=people.record_assignments,
+                args=args,
+                disabled=not ready,
+                help=told,
+            )
     if now:
         rows = [(crop, ", ".join(names)) for crop, names in now.items()]
         st.dataframe(pd.DataFrame(rows, columns=["Crop", "Assigned to"]), hide_index=True)
@@ -132,11 +139,11 @@ def _assign(annotating: Annotating, crops: Sequence[CropFile], author: str) -> N
 def main() -> None:
     if page := st.session_state.pop(conflict_view.OPEN, None):
         st.switch_page(page)
-    jobs_list.said()
+    jobs_list.show_result()
     annotating = state.guarded(lambda: annotate_state.of_run(state.run_folder()))
     crops, problems = state.guarded(annotating.crops)
     for problem in problems[:3]:
-        st.warning(state.told(problem))
+        st.warning(state.error_text(problem))
     if not crops:
         st.info("There is no crop to annotate yet.", icon=":material/info:")
         state.link_to("pages/annotate.py")
@@ -147,7 +154,7 @@ def main() -> None:
         done = read_resolutions(log, **shared)
         judged = disputed_tests.Judged(read_entries(log, **shared), read_judgement_resolutions(log, **shared))
     except CytosegError as error:
-        st.error(reviews.sentence(state.told(error)), icon=":material/error:")
+        st.error(reviews.sentence(state.error_text(error)), icon=":material/error:")
         return
     marked = compare_people([crop.path for crop in crops], annotating.classes, resolved_pairs(done))
     if crops:
