@@ -27,10 +27,13 @@ def pick_device(name: str = "auto") -> torch.device:
 def computes_bf16(device: torch.device) -> bool:
     """Tell whether the device computes bfloat16 itself.
 
-    Most desktop processors have no bfloat16 instructions (AVX-512 BF16 or AMX); PyTorch then emulates them, and a
-    network takes about ten times as long as in fp32.
+    Most desktop processors have no bfloat16 instructions (AVX-512 BF16 or AMX), nor have GPUs before Ampere; PyTorch
+    then emulates them, and on a processor a network takes about ten times as long as in fp32.
     """
-    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def working_precision(precision: str, device: torch.device) -> str:

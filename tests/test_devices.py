@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 import torch
 
@@ -38,10 +40,20 @@ def test_bf16_is_used_only_by_processors_with_instructions_for_it(
     assert computes_bf16(CPU) == (expected == "bf16")
     assert working_precision("bf16", CPU) == expected
     assert working_precision("no", CPU) == "no"
-    assert (working_precision("bf16", GPU), working_precision("no", GPU)) == ("bf16", "no")
     images, kernel = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1)
     with autocast(CPU, "bf16"):
         result = torch.nn.functional.conv2d(images, kernel).dtype
     assert result == (torch.bfloat16 if expected == "bf16" else torch.float32)
     with autocast(CPU, "no"):
         assert torch.nn.functional.conv2d(images, kernel).dtype == torch.float32
+
+
+@pytest.mark.parametrize("computes", [True, False])
+def test_bf16_is_not_emulated_by_a_gpu(monkeypatch: pytest.MonkeyPatch, computes: bool) -> None:
+    def supported(*, including_emulation: bool) -> bool:
+        return including_emulation or computes
+
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert working_precision("bf16", GPU) == ("bf16" if computes else "no")
+    assert working_precision("no", GPU) == "no"
