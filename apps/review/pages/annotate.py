@@ -20,6 +20,7 @@ with state.loading():
     import training
 
     from cytoseg.errors import CytosegError
+    from cytoseg.interpreter.live import LiveView
     from cytoseg.review.assignments import in_order
     from cytoseg.workflows.annotating import Annotating, CropFile
 
@@ -73,8 +74,13 @@ def _propose(annotating: Annotating, crop: CropFile, author: str) -> None:
         st.session_state["job said"] = ("error", state.error_text(error))
 
 
-def _offer_uncertain(crops: list[CropFile]) -> None:
+def _offer_uncertain(annotating: Annotating, others: list[CropFile], seen: LiveView) -> None:
     """Offer the unmarked crop about which the MLPs of the last stroke disagree most."""
+    try:
+        crops = annotating.most_uncertain(others, seen)
+    except CytosegError as error:
+        st.warning(state.told(error), icon=":material/info:")
+        return
     if not crops:
         return
     name = crops[0].path.stem
@@ -94,14 +100,12 @@ def _offer_uncertain(crops: list[CropFile]) -> None:
 def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropFile], *, live: bool) -> None:
     """Draw the editor; save, predict and import after each stroke."""
     work = state.guarded(lambda: annotate_state.work_on(annotating, crop, author))
-    problem, shown, told, uncertain = "", (), "", []
+    problem, shown, seen = "", (), None
     try:
         annotate_state.save_strokes(annotating, work, author)
         if live:
             seen = annotate_state.live_view(annotating, work)
             shown = tuple(annotate_state.layers(annotating, seen))
-            told = f"Trained on {seen.crops} crop{'' if seen.crops == 1 else 's'} in {seen.seconds:.1f} s."
-            uncertain = annotating.most_uncertain([one for one in crops if one.path != crop.path], seen)
     except CytosegError as error:
         problem = state.error_text(error)
     editor.draw(
@@ -115,11 +119,11 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropF
         layers=shown,
         proposed=work.proposed,
     )
-    if told:
-        st.caption(told)
-    _offer_uncertain(uncertain)
     if problem:
         st.warning(problem, icon=":material/info:")
+    if seen is not None:  # after the editor, so that its result does not wait for the rating of other crops
+        st.caption(f"Trained on {seen.crops} crop{'' if seen.crops == 1 else 's'} in {seen.seconds:.1f} s.")
+        _offer_uncertain(annotating, [one for one in crops if one.path != crop.path], seen)
     try:
         annotate_state.import_strokes(annotating, work)
     except CytosegError as error:
