@@ -26,11 +26,11 @@ from cytoseg.evaluation.results_file import (
 )
 from cytoseg.evaluation.tables import write_tables
 from cytoseg.metrics.calibration import calibration_error, confidence_bins
-from cytoseg.metrics.counts import confusion_counts
+from cytoseg.metrics.counts import confusion_counts, counts_on_ignored
 from cytoseg.metrics.objects import ObjectCounts, object_scores
 from cytoseg.metrics.results import Calibration, ConfidenceBin, CropScores, UncertaintyScores
 from cytoseg.metrics.risk import risk, risk_counts, risk_curve
-from cytoseg.metrics.segmentation import iou, mean_iou, or_none, pooled_scores, slide_scores
+from cytoseg.metrics.segmentation import iou, mean_iou, or_none, pooled_scores, reference_miou, slide_scores
 from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.candidate_regions import highest_tenth
 from cytoseg.writing import replaced
@@ -90,13 +90,14 @@ class ScoredCrop(Protocol):
 
 @dataclass
 class _Tally:
-    """Running results of one method: counts and disagreement per crop; the rest summed over crops.
+    """Running results of one method: the lists have an entry per crop; the rest is summed over crops.
 
     ``bins`` are the ``confidence_bins`` per predicted class, ``risks`` the ``risk_counts`` per measure.
     """
 
     seconds: float = 0.0
     counts: list[NDArray[np.int64]] = field(default_factory=list)
+    on_ignored: list[NDArray[np.int64]] = field(default_factory=list)
     disagreement: list[float | None] = field(default_factory=list)
     bins: NDArray[np.float64] | None = None
     risks: dict[str, NDArray[np.int64]] = field(default_factory=dict)
@@ -203,6 +204,7 @@ def _predict_crop(
         _check_finite(found, crop.crop)
         disagreement = found.disagreement
         tally.counts.append(confusion_counts(truth, found.class_map, len(classes)))
+        tally.on_ignored.append(counts_on_ignored(truth, found.class_map, len(classes)))
         tally.disagreement.append(None if disagreement is None else highest_tenth(disagreement))
         _add_certainty(tally, found, truth, classes=len(classes))
         if objects is not None:
@@ -254,6 +256,7 @@ def _method_record(method: Method, tally: _Tally, crops: Sequence[ScoredCrop], *
         calibration=_calibration(tally.bins),
         uncertainty=tuple(_uncertainty(measure, counts) for measure, counts in tally.risks.items()),
         objects={name: object_scores(counts) for name, counts in tally.objects.items()},
+        reference_miou=reference_miou(np.sum(tally.counts, axis=0), np.sum(tally.on_ignored, axis=0)),
         slides=slide_scores(by_slide),
         stains=_stain_records(slides, scoring),
     )

@@ -110,6 +110,7 @@ class MethodRecord(PooledRecord):
     calibration: Calibration | None = None
     uncertainty: tuple[UncertaintyScores, ...] = ()
     objects: dict[str, ObjectScores] = field(default_factory=dict)
+    reference_miou: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +259,7 @@ def _method(record: MethodRecord, size: int, where: str) -> MethodScores:
         objects=record.objects,
         stains=tuple(StainScores(s.stain, s.slides, s.score(), s.class_scores()) for s in record.stains),
         uncertainty=record.uncertainty,
+        reference_miou=record.reference_miou,
     )
 
 

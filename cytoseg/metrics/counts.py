@@ -36,3 +36,20 @@ def confusion_counts(
     # One number per pair of ids; int64, because a pair does not fit into 8 bits.
     pairs = truth[counted].astype(np.int64) * classes + prediction[counted]
     return np.bincount(pairs, minlength=classes**2).astype(np.int64).reshape(classes, classes)
+
+
+def counts_on_ignored(
+    truth: NDArray[np.integer[Any]], prediction: NDArray[np.integer[Any]], classes: int
+) -> NDArray[np.int64]:
+    """Count pixels with ignored truth by predicted class.
+
+    Args:
+        truth: (H, W) ids, or 255 for ignore.
+        prediction: (H, W) ids, 0 to ``classes - 1``, or 255 for ignore, which does not count.
+        classes: Number of classes K.
+
+    Returns:
+        (K,) int64.
+    """
+    predicted = prediction[(truth == IGNORE) & (prediction != IGNORE)]
+    return np.bincount(predicted.astype(np.int64), minlength=classes).astype(np.int64)

@@ -187,6 +187,7 @@ class MethodScores:
         objects: By class with objects; empty in older evaluations.
         stains: One entry per stain that the recipe names.
         uncertainty: One entry per measure; empty in older evaluations.
+        reference_miou: Mean IoU as in ``reference_miou`` of metrics/segmentation; None in older evaluations.
     """
 
     key: str
@@ -201,6 +202,7 @@ class MethodScores:
     objects: Mapping[str, ObjectScores] = field(default_factory=dict)
     stains: tuple[StainScores, ...] = ()
     uncertainty: tuple[UncertaintyScores, ...] = ()
+    reference_miou: float | None = None
 
     @property
     def ece(self) -> float | None:

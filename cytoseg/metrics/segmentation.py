@@ -61,6 +61,26 @@ def mean_iou(counts: Counts) -> Shares:
     return _divide(np.where(applies, shares, 0).sum(-1), applies.sum(-1))
 
 
+def reference_miou(counts: Counts, on_ignored: Counts) -> float:
+    """Average the IoU as the method's reference implementation does, to compare with published figures.
+
+    Predictions on pixels with ignored truth are false positives, and a class in neither truth nor prediction has an
+    IoU of 0.
+
+    Args:
+        counts: (K, K) int64, rows truth, columns prediction.
+        on_ignored: (K,) int64 predictions on pixels with ignored truth, from ``counts_on_ignored``.
+
+    Returns:
+        The mean IoU, 0 to 1.
+
+    Source: Baranchuk et al., Label-efficient semantic segmentation with diffusion models, ICLR 2022, its code.
+    """
+    hits, true, predicted = _totals(counts)
+    shares = _divide(hits, true + predicted + on_ignored - hits)
+    return float(np.nan_to_num(shares).mean())
+
+
 def or_none(shares: Shares) -> list[float | None]:
     """Convert scores to Python numbers, with None for NaN."""
     return [None if np.isnan(share) else float(share) for share in shares.ravel()]

@@ -95,6 +95,8 @@ def test_scores_of_a_method_are_pooled(evaluated: dict[str, Any]) -> None:
     assert ensemble["miou"] == pytest.approx((12 / 20 + 20 / 28) / 2)
     assert cell["iou_low"] == 1 / 2
     assert cell["iou_high"] == 1
+    # The ignored half is predicted as four pixels of glass and four of cell, and there is no nucleus.
+    assert ensemble["reference_miou"] == pytest.approx((12 / 24 + 20 / 32 + 0) / 3)
     assert ensemble["seconds"]["train"] == 12.5
     assert ensemble["seconds"]["predict"] >= 0
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from cytoseg.metrics.counts import confusion_counts
+from cytoseg.metrics.counts import confusion_counts, counts_on_ignored
 
 TRUTH = np.array([[0, 0, 1], [1, 2, 255]], np.uint8)
 
@@ -17,6 +17,12 @@ def test_rows_are_truth_and_columns_prediction() -> None:
 def test_pixels_ignored_in_either_map_do_not_count() -> None:
     prediction = np.array([[255, 0, 255], [1, 2, 2]], np.uint8)
     assert confusion_counts(TRUTH, prediction, 3).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_predictions_on_ignored_pixels_are_counted_by_class() -> None:
+    truth = np.array([[255, 255, 1], [255, 0, 255]], np.uint8)
+    prediction = np.array([[2, 0, 2], [2, 1, 255]], np.uint8)
+    assert counts_on_ignored(truth, prediction, 4).tolist() == [1, 0, 2, 0]
 
 
 def test_all_ignored_counts_nothing() -> None:

@@ -17,6 +17,7 @@ from cytoseg.metrics.segmentation import (
     pooled_scores,
     precision,
     recall,
+    reference_miou,
     slide_scores,
 )
 
@@ -31,6 +32,11 @@ def test_scores_of_two_classes() -> None:
     assert or_none(precision(COUNTS)) == [1, 4 / 5]
     assert or_none(recall(COUNTS)) == [3 / 4, 1]
     assert or_none(mean_iou(COUNTS)) == [pytest.approx(0.775)]
+
+
+def test_reference_counts_ignored_pixels_as_false_positives_and_an_absent_class_as_zero() -> None:
+    counts = np.array([[3, 0, 1], [0, 0, 0], [0, 0, 4]])
+    assert reference_miou(counts, np.array([4, 0, 0])) == pytest.approx((3 / 8 + 0 + 4 / 5) / 3)
 
 
 def test_class_absent_from_truth_and_prediction_does_not_apply() -> None:
