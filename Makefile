@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # The forest that evaluate would train is one of those that compare trains at the end.
 demo-made: $(INSTALLED)
-	$(CYTOSEG) slides generate data/made --n 8 --width 1024 --height 1024 --crops 4 --stain violet-olive --stain steel-coral
+	$(CYTOSEG) slides generate data/made --n 8 --width 768 --height 768 --crops 3 --stain violet-olive --stain steel-coral
 	$(CYTOSEG) label-import data/made/labelled --recipe $(RECIPE)
 	$(CYTOSEG) train-interpreter $(RECIPE)
 	$(CYTOSEG) evaluate $(RECIPE) --no-baseline

@@ -12,16 +12,13 @@ from cytoseg.workflows.backbone import backbone_folder, run_backbone, sources_se
 from cytoseg.workflows.compared_methods import (
     Learning,
     all_methods,
-    key_of_own_features,
+    quick_methods,
     report_skipped_methods,
     task_of,
     timed,
 )
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, alone_in, start_run
 from cytoseg.workflows.run_paths import split_of
-
-QUICK = ("commonest", "thresholds", "forest", "scratch")
-"""Methods of --quick besides the MLPs on the recipe's features: none takes more than a few minutes."""
 
 
 def run(
@@ -31,7 +28,7 @@ def run(
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="Only the simple baselines, a U-Net from scratch and the recipe's MLPs, once each."
+            "--quick", help="Only the simple baselines, a short U-Net from scratch and the recipe's MLPs, once each."
         ),
     ] = False,
 ) -> None:
@@ -42,7 +39,8 @@ def run(
     network, alone and joined with filters; with interpreter.kind decoder also the tuned decoder and the same network
     tuned from random weights, with segdiff that model as well. Writes IoU, time and memory of each into compare/ in the
     run folder as CSV, Markdown and a figure. Finished trainings are not repeated. With --quick it takes minutes: the
-    U-Net on an ImageNet encoder, tuned decoders and MLPs on other features than the recipe's are left out.
+    U-Net from scratch is trained for a quarter of the steps, and the U-Net on an ImageNet encoder, tuned decoders and
+    MLPs on other features than the recipe's are left out.
     """
     with start_run(recipe, overrides, command="compare") as current, alone_in(current.folder / "compare"):
         split = split_of(current.recipe)
@@ -53,9 +51,7 @@ def run(
         learning = Learning.of(current.recipe, split)
         task = task_of(current.recipe, split, learning.device, seeds=1 if quick else seeds)
         task = replace(task, remark=sources_sentence(backbone_folder(current.recipe, current.folder)))
-        methods = all_methods(learning, unet, backbone)
-        if quick:
-            methods = [method for method in methods if method.key in (*QUICK, key_of_own_features(current.recipe))]
+        methods = (quick_methods if quick else all_methods)(learning, unet, backbone)
         methods, folder = timed(methods, learning, split.test), current.folder / "compare"
         with weighted_progress("compare", seconds_each(methods, task, folder), units="trainings") as on_run:
             rows = compare(methods, task, folder=folder, on_run=on_run)

@@ -95,11 +95,17 @@ class Learning:
         return replace(self, crops=tuple(self.crops[i] for i in numbers), labelled=self.labelled.only(numbers))
 
 
-def baselines(learning: Learning) -> list[ComparedMethod]:
-    """List the baselines without the diffusion model, simplest first."""
+def baselines(learning: Learning, *, scratch_steps: int = STEPS) -> list[ComparedMethod]:
+    """List the baselines without the diffusion model, simplest first.
+
+    Args:
+        learning: Training data.
+        scratch_steps: Optimiser updates of the U-Net from scratch; its title states any other than the default.
+    """
     pictures, label_maps = learning.labelled.pictures, learning.labelled.label_maps
     classes, precision = len(learning.recipe.class_list()), learning.recipe.training.precision
-    network = {"channels": CHANNELS, "crop_px": CROP_PX, "batch": BATCH, "rate": RATE, "steps": STEPS}
+    network = {"channels": CHANNELS, "crop_px": CROP_PX, "batch": BATCH, "rate": RATE, "steps": scratch_steps}
+    scratch_title = "U-Net from scratch" + ("" if scratch_steps == STEPS else f", {scratch_steps} steps")
 
     def always(_seed: int) -> Predict:
         commonest = commonest_class(label_maps)
@@ -113,14 +119,20 @@ def baselines(learning: Learning) -> list[ComparedMethod]:
 
     def scratch(seed: int) -> Predict:
         return fit_scratch(
-            pictures, label_maps, classes=classes, seed=seed, device=learning.device, precision=precision
+            pictures,
+            label_maps,
+            classes=classes,
+            seed=seed,
+            device=learning.device,
+            precision=precision,
+            steps=scratch_steps,
         ).predict
 
     return [
         ComparedMethod("commonest", "Commonest class always", always, {}, seeded=False),
         ComparedMethod("thresholds", "Thresholds of optical density", thresholds, {"levels": LEVELS}, seeded=False),
         ComparedMethod("forest", "Random forest, 72 filters", forest, {"trees": TREES}),
-        ComparedMethod("scratch", "U-Net from scratch", scratch, {**network, "precision": precision}),
+        ComparedMethod("scratch", scratch_title, scratch, {**network, "precision": precision}),
     ]
 
 
@@ -187,6 +199,8 @@ def timed(methods: Sequence[ComparedMethod], learning: Learning, test: Sequence[
     def with_times(method: ComparedMethod) -> ComparedMethod:
         training_s, scoring_s = _ABOUT_S.get(method.key, _OTHER_S)
         scoring_s *= test_px / _REFERENCE_PX
+        if method.key == "scratch":
+            training_s *= method.settings["steps"] / STEPS
         if method.key not in _FIXED_STEPS:
             training_s *= train_px / _REFERENCE_PX
         return replace(method, about_s=training_s + scoring_s, scoring_s=scoring_s)
@@ -270,6 +284,21 @@ def segdiff(learning: Learning) -> list[ComparedMethod]:
 
     settings = {"segdiff": recipe.section("segdiff"), "precision": recipe.training.precision}
     return [ComparedMethod("segdiff", f"SegDiff, {recipe.segdiff.votes} draws", fit, settings)]
+
+
+def quick_methods(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
+    """List what ``compare --quick`` trains: the baselines and the MLPs on the recipe's features.
+
+    The U-Net from scratch gets a quarter of its steps; all of them would take longer than everything else together.
+
+    Args:
+        learning: Training data.
+        unet: The trained noise predictor.
+        backbone: Its origin, from ``load_backbone``.
+    """
+    own = key_of_own_features(learning.recipe)
+    ours = [method for method in mlps(learning, unet, backbone) if method.key == own]
+    return [*baselines(learning, scratch_steps=STEPS // 4), *ours]
 
 
 def all_methods(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:

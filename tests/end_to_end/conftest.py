@@ -9,6 +9,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tifffile
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from cytoseg.cli import build_app
 from cytoseg.geometry import Region
+from cytoseg.interpreter.unet_baseline import ScratchUnet, fit_scratch
 from cytoseg.labels.index import CropName, LabelIndex, load_index, write_crop, write_index
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.open import open_slide
@@ -98,6 +100,17 @@ def home(made_run: tuple[Path, dict[str, Result]], tmp_path: Path, monkeypatch: 
     shutil.copytree(made_run[0], copy)
     monkeypatch.chdir(copy)
     return copy
+
+
+@pytest.fixture
+def short_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train the networks that are compared for two steps."""
+
+    def short_scratch(*arguments: Any, **keywords: Any) -> ScratchUnet:
+        return fit_scratch(*arguments, **(keywords | {"steps": 2}))
+
+    monkeypatch.setattr("cytoseg.workflows.compared_methods.IMAGENET_STEPS", 2)
+    monkeypatch.setattr("cytoseg.workflows.compared_methods.fit_scratch", short_scratch)
 
 
 @pytest.fixture

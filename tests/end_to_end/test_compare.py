@@ -1,6 +1,5 @@
 """``cytoseg compare`` against the scores of ``evaluate``."""
 
-import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,16 +8,11 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from cytoseg.interpreter.unet_baseline import fit_scratch
-
 METHODS = ("commonest", "thresholds", "forest", "scratch", "imagenet-unet", "filters", "random", "ddpm", "joined")
 METHODS += ("imagenet", "imagenet-joined")
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cytoseg.workflows.compared_methods.IMAGENET_STEPS", 2)
-    monkeypatch.setattr("cytoseg.workflows.compared_methods.fit_scratch", functools.partial(fit_scratch, steps=2))
+pytestmark = pytest.mark.usefixtures("short_networks")
 
 
 @pytest.mark.slow
@@ -65,4 +59,6 @@ def test_quick_trains_once_and_leaves_out_what_takes_long(home: Path, cytoseg: C
     folder = home / "runs" / "tiny" / "compare"
     kept = {"commonest-0", "thresholds-0", "forest-0", "scratch-0", "joined-0"}
     assert {path.stem for path in (folder / "runs").iterdir()} == kept
-    assert (folder / "compare.md").read_text().count("\n| ") == len(kept)
+    table = (folder / "compare.md").read_text()
+    assert table.count("\n| ") == len(kept)
+    assert "| U-Net from scratch, 300 steps |" in table

@@ -1,6 +1,5 @@
 """``interpreter.kind decoder`` in all relevant commands."""
 
-import functools
 import json
 import shutil
 import signal
@@ -16,7 +15,6 @@ from typer.testing import Result
 from cytoseg.interpreter import tune
 from cytoseg.interpreter.bundle import bundle_hashes, load_bundle
 from cytoseg.interpreter.decoder import Decoder
-from cytoseg.interpreter.unet_baseline import fit_scratch
 
 TUNED = ("interpreter.kind=decoder", "decoder.steps=6", "decoder.rate=2e-2", "decoder.size_px=32", "decoder.batch=2")
 
@@ -46,10 +44,8 @@ def test_a_tuned_decoder_is_evaluated_and_segments_slides(
 
 
 @pytest.mark.slow
-def test_compare_gives_a_decoder_the_scores_of_evaluate(
-    home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cytoseg.workflows.compared_methods.fit_scratch", functools.partial(fit_scratch, steps=2))
+@pytest.mark.usefixtures("short_networks")
+def test_compare_gives_a_decoder_the_scores_of_evaluate(home: Path, cytoseg: Callable[..., Result]) -> None:
     for command in ("train-interpreter", "evaluate"):
         assert cytoseg(command, "tiny.yaml", *TUNED).exit_code == 0
     folder = home / "runs" / "tiny"

@@ -5,7 +5,6 @@ something: that is every state in which a kill can leave the disk. The moments a
 how many there are for each command.
 """
 
-import functools
 import json
 import os
 import random
@@ -28,7 +27,6 @@ from cytoseg.checkpoints import find_checkpoints, load_state
 from cytoseg.diffusion.adm import AdmShape, AdmUnet
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.interpreter.bundle import bundle_hashes
-from cytoseg.interpreter.unet_baseline import fit_scratch
 from cytoseg.interrupts import INTERRUPTED, end_signals_as_ctrl_c
 from cytoseg.labels.index import load_index
 from cytoseg.recipe import load_recipe
@@ -37,7 +35,7 @@ from cytoseg.workflows import drawn_samples
 from cytoseg.workflows.preview_provenance import SHOWN
 from tests.end_to_end.conftest import cut_part
 
-pytestmark = pytest.mark.posix
+pytestmark = [pytest.mark.posix, pytest.mark.usefixtures("short_networks")]
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.copytree", "shutil.copyfile")
 KILLS = int(os.environ.get("CYTOSEG_KILLS", "30"))
 SIGNALS = tuple(getattr(signal, name, None) for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"))
@@ -274,10 +272,8 @@ def _kill_at_random_moments(case: Case, cytoseg: Callable[..., Result], home: Pa
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every sample, and train the networks that are compared for two steps."""
+    """Take every sample."""
     monkeypatch.setattr(drawn_samples, "fault_of", lambda _: None)
-    monkeypatch.setattr("cytoseg.workflows.compared_methods.IMAGENET_STEPS", 2)
-    monkeypatch.setattr("cytoseg.workflows.compared_methods.fit_scratch", functools.partial(fit_scratch, steps=2))
     monkeypatch.setattr("cytoseg.workflows.robustness.QUICK", ("commonest",))
     monkeypatch.setattr("cytoseg.commands.select_features.EFFORT", EFFORT)
 

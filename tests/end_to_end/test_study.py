@@ -22,7 +22,7 @@ def test_each_number_of_crops_is_trained_on_and_kept(
 
     def counted(crops: list[object], *arguments: object, **keywords: object) -> object:
         pictures.append(len(crops))
-        return fit_scratch(crops, *arguments, **keywords, steps=2)  # type: ignore[arg-type] # passed on as they come
+        return fit_scratch(crops, *arguments, **(keywords | {"steps": 2}))  # type: ignore[arg-type] # passed on as they come
 
     monkeypatch.setattr("cytoseg.workflows.compared_methods.IMAGENET_STEPS", 2)
     monkeypatch.setattr("cytoseg.workflows.compared_methods.fit_scratch", counted)
