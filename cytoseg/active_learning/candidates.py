@@ -23,10 +23,11 @@ from cytoseg.predict.candidate_regions import (
     most_uncertain_classes,
     without_ignored,
 )
-from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
+from cytoseg.predict.finished_maps import map_versions, open_maps
 from cytoseg.predict.summary import SUMMARY
 from cytoseg.records import RecordFile
 from cytoseg.slides.contrast import near_empty
+from cytoseg.slides.fingerprint import slide_stamp
 from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.settings import SlidesSection
@@ -103,7 +104,7 @@ def map_scale(slide: Slide, size: Size) -> float:
 def cached_candidates(
     source: Predicted, frame: Frame, *, classes: int, folder: Path, on_part: Callable[[int, int], None]
 ) -> list[Candidate]:
-    """Return the candidates of a slide, cached per prediction.
+    """Return the candidates of a slide, cached per prediction, version of its maps and slide.
 
     Args:
         source: The slide and its maps.
@@ -118,7 +119,9 @@ def cached_candidates(
     """
     path = folder / f"{source.name}.json"
     summary = hashlib.sha256((source.folder / SUMMARY).read_bytes()).hexdigest()
-    key = [SCAN_FORMAT, summary, frame.size_px, frame.slides.mpp, frame.slides.assumed_mpp(source.slide), classes]
+    files = [*map_versions(source.folder), list(slide_stamp(source.slide))]
+    at = [frame.size_px, frame.slides.mpp, frame.slides.assumed_mpp(source.slide)]
+    key = [SCAN_FORMAT, summary, *files, *at, classes]
     known = _FILE.read_or_none(path)
     if known is not None and known.key == key:
         return list(known.candidates)
@@ -153,13 +156,7 @@ def find_candidates(
         PredictionError: If a map is missing or damaged, or the maps differ in size.
         SlideError: If the slide is missing, damaged, or does not state its mpp.
     """
-    with (
-        open_slide(source.slide) as slide,
-        MapFile(source.folder / CLASS_MAP, ids=True) as ids,
-        MapFile(source.folder / UNCERTAINTY) as nats,
-    ):
-        if ids.size != nats.size:
-            raise PredictionError(f"{source.name}: its maps differ in size. Predict the slide again.")
+    with open_slide(source.slide) as slide, open_maps(source.folder) as (ids, nats):
         side, scale = frame.side(slide), map_scale(slide, ids.size)
         maps = _Maps(ids, nats, max(1, round(side / scale)))
         places, usual = _highest_disagreement(maps, on_part)

@@ -15,8 +15,7 @@ from cytoseg.formats.sidecar import Cut, write_sidecar
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.annotated import is_taken
 from cytoseg.labels.proposal_file import proposal, sealed
-from cytoseg.maps.map_file import MapFile
-from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
+from cytoseg.predict.finished_maps import open_maps
 from cytoseg.predict.summary import SUMMARY, classes_of
 from cytoseg.quoting import join_first
 from cytoseg.slides.generated_mark import png_text, read_mark
@@ -149,7 +148,7 @@ def predicted_maps(slide: Slide, region: Region, predictions: Path, cutting: Cut
     if found != list(cutting.classes.names):
         names = join_first(found, max_parts=9, between=", ")
         raise LabelError(f"{done.name}: predicted with the classes {names}. Predict it again.")
-    with MapFile(done / CLASS_MAP, ids=True) as ids, MapFile(done / UNCERTAINTY) as nats:
+    with open_maps(done) as (ids, nats):
         at, size = region.at(map_scale(slide, ids.size)), cutting.frame.size_px
         # Nearest map pixel of each crop pixel, because ids cannot be averaged.
         rows, columns = (np.arange(size) * n // size for n in (at.height, at.width))

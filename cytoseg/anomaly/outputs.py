@@ -28,7 +28,8 @@ from cytoseg.geometry import Region
 from cytoseg.maps.map_spool import IDS, MapSpool, strip_rows
 from cytoseg.maps.metadata import VALUES, about_classes, identity
 from cytoseg.maps.raster import VALUE_SCALE
-from cytoseg.predict.outputs import CLASS_MAP, PREVIEW, SlideFacts, remove_hidden, write_map
+from cytoseg.predict.finished_maps import CLASS_MAP
+from cytoseg.predict.outputs import PREVIEW, SlideFacts, remove_hidden, write_map
 from cytoseg.predict.preview import draw_preview
 from cytoseg.predict.summary import SUMMARY
 from cytoseg.runs import versions

@@ -46,6 +46,7 @@ from cytoseg.workflows.source_overlap import refuse_sources_of_own
 from cytoseg.workflows.train_segdiff import train_run_segdiff
 from cytoseg.workflows.train_student import train_run_student
 from cytoseg.workflows.tune_decoder import tune_run_decoder
+from cytoseg.workflows.unlabelled_crops import unlabelled_inputs
 
 Memory = Annotated[
     str | None,
@@ -231,7 +232,7 @@ def _origin(recipe: Recipe, train: tuple[LabelledCrop, ...], backbone: dict[str,
         "decoder": recipe.section("decoder") if "decoder" in kinds else None,
         "student": recipe.section("student") if "student" in kinds else None,
         "segdiff": recipe.section("segdiff") if recipe.interpreter.kind == "segdiff" else None,
-        "unlabelled": recipe.section("slides") if slides else None,
+        "unlabelled": unlabelled_inputs(recipe) if slides else None,
     }
 
 

@@ -23,6 +23,7 @@ from cytoseg.objects.find_objects import INSTANCES, LARGEST_PX, write_objects
 from cytoseg.objects.object_writer import CELLS, OUTLINES, ZIPPED_OUTLINES, SlideMaps
 from cytoseg.objects.parquet import PARQUET, write_parquet
 from cytoseg.objects.settings import ObjectSettings
+from cytoseg.predict.finished_maps import CLASS_MAP, UNCERTAINTY, are_whole
 from cytoseg.predict.preview import draw_preview
 from cytoseg.predict.summary import SUMMARY, summary_of
 from cytoseg.runs import versions
@@ -32,8 +33,6 @@ from cytoseg.slides.slide import Slide
 from cytoseg.slides.tiling import TileGrid
 from cytoseg.writing import write_atomically
 
-CLASS_MAP = "class_map.ome.tif"
-UNCERTAINTY = "uncertainty.ome.tif"
 PREVIEW = "preview.png"
 
 FORMAT = 1
@@ -100,12 +99,13 @@ class SlideFacts:
 
 
 def is_done(folder: Path, provenance: Mapping[str, Any]) -> bool:
-    """Return whether a folder holds a complete prediction with this provenance; False if its summary is damaged."""
+    """Return whether a folder holds a complete prediction with this provenance, with undamaged summary and maps."""
     found = summary_of(folder)
     return (
         bool(found.files)
         and found.provenance == json.loads(json.dumps(dict(provenance)))
         and all(os.path.isfile(folder / name) for name in found.files)
+        and are_whole(folder, found)
     )
 
 

@@ -29,6 +29,7 @@ class SlideSummary:
         slide_path: Path of the slide.
         slide_sha256: SHA-256 of its file.
         note: Note on how it was read, see ``SlideFacts``.
+        size: Width and height of the maps; None in summaries of earlier versions.
         mpp: Micrometres per pixel of the maps, or None if unknown.
         files: Names of the files beside the summary.
         classes: By name, in the order of their ids.
@@ -41,6 +42,7 @@ class SlideSummary:
     slide_path: str = ""
     slide_sha256: str = ""
     note: str | None = ""
+    size: tuple[int, int] | None = None
     mpp: float | None = None
     files: tuple[str, ...] = ()
     classes: dict[str, ClassArea] = field(default_factory=dict)

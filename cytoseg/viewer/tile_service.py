@@ -12,7 +12,7 @@ from cytoseg.errors import CytosegError, SlideError
 from cytoseg.geometry import Region, Size, downsample_of
 from cytoseg.labels.index import INDEX, load_index
 from cytoseg.maps.raster import Raster
-from cytoseg.predict.outputs import CLASS_MAP, UNCERTAINTY
+from cytoseg.predict.finished_maps import CLASS_MAP, UNCERTAINTY
 from cytoseg.predict.summary import summary_of
 from cytoseg.slides.handle_pool import HandlePool
 from cytoseg.slides.open import open_slide, read_at

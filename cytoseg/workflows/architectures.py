@@ -19,6 +19,7 @@ from cytoseg.runs import versions
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.studies.architectures import CONTROL, Outcome, VariantRow, outcome_or_stored, stored_outcome, write_study
 from cytoseg.workflows.compared_methods import Learning
+from cytoseg.workflows.recipe_slides import slide_files
 from cytoseg.workflows.run_paths import split_of
 from cytoseg.workflows.training_crops import tissue_crops
 from cytoseg.workflows.variant_outcome import SAMPLE_STEPS, Asking, Question, floor_of, measure
@@ -171,7 +172,7 @@ def _decides(recipe: Recipe, question: Question, seed: int) -> dict[str, Any]:
         "seed": seed,
         "samples": question.asking.samples,
         "seconds": question.asking.seconds,
-        "slides": question.crop.digest(),
+        "slides": [question.crop.digest(), slide_files(recipe)],
         "labels": labels,
         "device": pick_device(recipe.training.device).type,
         "versions": versions(),

@@ -39,7 +39,7 @@ from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, mem
 from cytoseg.workflows.memory_ceiling import check_ceiling
 from cytoseg.workflows.train_segdiff import new_segdiff, segdiff_settings
 from cytoseg.workflows.tune_decoder import read_labelled, tune_settings
-from cytoseg.workflows.unlabelled_crops import unlabelled_slides
+from cytoseg.workflows.unlabelled_crops import unlabelled_inputs, unlabelled_slides
 
 Map = NDArray[np.uint8]
 IMAGENET_STEPS = 800
@@ -226,6 +226,8 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
     # Random weights get the full learning rate.
     freely = replace(tune_settings(recipe, 0), early=1.0)
     settings = {"decoder": tuning, "vote": recipe.interpreter.vote, "precision": recipe.training.precision}
+    if recipe.decoder.unlabelled:
+        settings["unlabelled"] = unlabelled_inputs(recipe)
 
     def trained(seed: int) -> Predict:
         return _fit_decoder(learning, unet, tune_settings(recipe, seed))

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import typer
 
+from cytoseg.errors import SlideError
 from cytoseg.recipe import Recipe
+from cytoseg.slides.fingerprint import slide_stamp
 from cytoseg.slides.open import find_slides
 from cytoseg.slides.tissue_sources import SlideSource, find_tissue
 from cytoseg.terminal import progress
@@ -40,6 +42,19 @@ def tissue_sources(recipe: Recipe) -> Found:
         on_unreadable=say_lost if recipe.slides.unreadable == "skip" else None,
     )
     return Found(len(paths), sources)
+
+
+def slide_files(recipe: Recipe) -> list[list[str | int]]:
+    """Return name, bytes and modification time of each slide, which tell whether one was added or replaced.
+
+    Empty if there are none: opening them says what is missing.
+    """
+    section = recipe.slides
+    try:
+        paths = find_slides(section.folders, include=section.include, exclude=section.exclude)
+        return [[path.name, *slide_stamp(path)] for path in paths]
+    except (SlideError, OSError):
+        return []
 
 
 def say_lost(text: str) -> None:

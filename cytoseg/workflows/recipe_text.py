@@ -54,7 +54,7 @@ def inspect_slides(slides: Sequence[Path]) -> Sizes:
         except SlideError as error:
             problems.append(str(error))
     if not found:
-        raise SlideError(report(together(problems, noun="slides"), what="slides"))
+        raise SlideError(report(together(problems), what="slides"))
     return Sizes(tuple(mpp for mpp, _ in found), tuple(side for _, side in found))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.open import slide_id
 from cytoseg.slides.settings import CropsSection
-from cytoseg.workflows.recipe_slides import say_lost, tissue_sources
+from cytoseg.workflows.recipe_slides import say_lost, slide_files, tissue_sources
 from cytoseg.workflows.run_paths import split_of
 
 _ENDLESS = 2**31
@@ -37,6 +38,11 @@ def unlabelled_slides(recipe: Recipe) -> Iterator[Unlabelled | None]:
         if crop is None:
             raise RecipeError("decoder.unlabelled: slides.folders names no slides. Name some, or set it to 0.")
         yield Unlabelled(crop, recipe.decoder.unlabelled)
+
+
+def unlabelled_inputs(recipe: Recipe) -> dict[str, Any]:
+    """Return what determines the unlabelled crops of a recipe: its slides, as files, and which are test slides."""
+    return {**recipe.section("slides"), "files": slide_files(recipe), "test_slides": list(recipe.labels.test_slides)}
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """The small images that an up-sampling model enlarges: drawn by another run, or real crops made smaller."""
 
 import contextlib
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from cytoseg.recipe.upsampling import small_run_folder
 from cytoseg.seeds import generator_for
 from cytoseg.slides.crops import SlideCrops, augmentation
 from cytoseg.workflows.backbone import refuse_without_denoising
+from cytoseg.workflows.recipe_slides import slide_files
 from cytoseg.workflows.training_crops import tissue_crops
 
 SmallKind = Literal["run", "crops"]
@@ -135,7 +138,7 @@ def _refuse_other_mpp(mpp: Any, recipe: Recipe, where: str) -> None:
 
 @contextlib.contextmanager
 def reduced_real_crops(recipe: Recipe, seed: int) -> Iterator[tuple[str, Callable[[Sequence[int]], Tensor]]]:
-    """Open the slides, and yield a hash of them and a function from sample numbers to real crops made smaller.
+    """Open the slides, and yield a hash of all that determines small crops, and a function from their numbers to them.
 
     Args:
         recipe: The recipe of the model that enlarges them.
@@ -153,7 +156,8 @@ def reduced_real_crops(recipe: Recipe, seed: int) -> Iterator[tuple[str, Callabl
             whole = torch.stack([crops[number] for number in numbers])
             return shrink(as_channels(whole, network.channels), network.upsample)
 
-        yield crop.digest(), cut
+        decides = [crop.digest(), slide_files(recipe), recipe.section("crops"), network.channels, network.upsample]
+        yield hashlib.sha256(json.dumps(decides).encode()).hexdigest(), cut
 
 
 def sample_inputs(numbers: Sequence[int], small: Tensor, recipe: Recipe, *, seed: int, drawn: bool) -> Tensor:

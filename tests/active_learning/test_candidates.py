@@ -4,13 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from cytoseg.active_learning import candidates
 from cytoseg.active_learning.candidates import Frame, Predicted, cached_candidates, find_candidates
 from cytoseg.errors import PredictionError, SlideError
-from cytoseg.geometry import Region
+from cytoseg.geometry import Region, Size
 from cytoseg.maps.map_file import MapFile
 from cytoseg.predict.candidate_regions import appearance_of, highest_tenth
+from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.slides.settings import SlidesSection
 from tests.predict.made import predicted
 
@@ -170,6 +172,42 @@ def test_another_prediction_or_size_is_searched_again(source: Predicted) -> None
     assert _scan(source, Frame(4, SlidesSection()))[1] == 1
     (source.folder / "summary.json").write_text("{}")
     assert _scan(source)[1] == 1
+
+
+@pytest.mark.parametrize("name", ["class_map", "uncertainty"])
+def test_a_replaced_map_is_searched_again_or_refused(source: Predicted, name: str) -> None:
+    wanted, _ = _scan(source)
+    dtype = {"class_map": np.uint8, "uncertainty": np.float32}[name]
+
+    def replace(width: int) -> None:
+        path = source.folder / f"{name}.ome.tif"
+        pixels = np.ones((16, width), dtype)
+        write_pyramid(path, [pixels], size=Size(width, 16), mpp=None, categorical=name == "class_map")
+
+    replace(24)
+    found, parts = _scan(source)
+    assert parts == 1
+    assert found != wanted
+    replace(32)
+    with pytest.raises(PredictionError, match=r"^smear: its maps differ in size\. Predict the slide again\.$"):
+        _scan(source)
+
+
+def test_a_replaced_slide_is_searched_again(source: Predicted) -> None:
+    wanted, _ = _scan(source)
+    Image.fromarray(np.full((16, 24, 3), 90, np.uint8)).save(source.slide)
+    found, parts = _scan(source)
+    assert parts == 1
+    assert found != wanted
+
+
+def test_maps_of_another_size_than_was_predicted_are_refused(source: Predicted) -> None:
+    summary = json.loads((source.folder / "summary.json").read_text())
+    (source.folder / "summary.json").write_text(json.dumps(summary | {"size": [24, 16]}))
+    assert _scan(source)[0]
+    (source.folder / "summary.json").write_text(json.dumps(summary | {"size": [48, 32]}))
+    with pytest.raises(PredictionError, match=r"^smear: its maps have another size than was predicted\."):
+        _scan(source)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"key": 1}'])

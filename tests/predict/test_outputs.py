@@ -8,18 +8,25 @@ import pytest
 from cytoseg.geometry import Size
 from cytoseg.maps.map_spool import MapBand, MapSpool
 from cytoseg.objects.settings import ClassTotals
-from cytoseg.predict.outputs import CLASS_MAP, PREVIEW, add_up, is_done, left_out_of
+from cytoseg.predict.finished_maps import CLASS_MAP
+from cytoseg.predict.outputs import PREVIEW, add_up, is_done, left_out_of
+from cytoseg.slides.pyramid import write_pyramid
 
 PROVENANCE = {"bundle": "abc", "timesteps": (50, 100)}
 
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
-    """A folder as a finished prediction leaves it, but for the contents."""
-    for name in (CLASS_MAP, PREVIEW):
-        (tmp_path / name).touch()
-    (tmp_path / "summary.json").write_text(json.dumps({"provenance": PROVENANCE, "files": [CLASS_MAP, PREVIEW]}))
+    """A folder as a finished prediction leaves it: a map of 4x2 px, an empty preview and the summary."""
+    (tmp_path / PREVIEW).touch()
+    _write_map(tmp_path / CLASS_MAP, Size(4, 2))
+    summary = {"provenance": PROVENANCE, "files": [CLASS_MAP, PREVIEW], "size": [4, 2]}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
     return tmp_path
+
+
+def _write_map(path: Path, size: Size) -> None:
+    write_pyramid(path, [np.ones((size.height, size.width), np.uint8)], size=size, mpp=None, categorical=True)
 
 
 def test_a_slide_is_done_if_the_provenance_is_the_same(finished: Path) -> None:
@@ -33,6 +40,11 @@ def test_a_slide_is_not_done_if_anything_is_missing_or_damaged(finished: Path) -
     (finished / "class_map.ome.tif").unlink()
     assert not is_done(finished, PROVENANCE)
     (finished / "class_map.ome.tif").touch()
+    assert not is_done(finished, PROVENANCE)  # every command that reads it says: predict the slide again
+    _write_map(finished / CLASS_MAP, Size(4, 3))
+    assert not is_done(finished, PROVENANCE)
+    _write_map(finished / CLASS_MAP, Size(4, 2))
+    assert is_done(finished, PROVENANCE)
     for text in ('{"provenance": {"bu', "[]", "{}"):
         (finished / "summary.json").write_text(text)
         assert not is_done(finished, PROVENANCE)

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from typer.testing import Result
 
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import load_recipe
-from cytoseg.workflows.unlabelled_crops import unlabelled_crops, unlabelled_slides
+from cytoseg.workflows.unlabelled_crops import unlabelled_crops, unlabelled_inputs, unlabelled_slides
 
 WEIGHED = ("decoder.unlabelled=0.5", "decoder.size_px=32")
 
@@ -56,3 +57,22 @@ def test_test_slides_never_teach() -> None:
     Path("slides/dark_b.png").unlink()
     with pytest.raises(RecipeError, match=r"slides\.folders: all 1 slides are test slides"), unlabelled_slides(recipe):
         pass
+
+
+@pytest.mark.usefixtures("cytoseg")
+def test_an_added_or_replaced_slide_changes_the_inputs() -> None:
+    def inputs(*changes: str) -> object:
+        return unlabelled_inputs(load_recipe("tiny.yaml", changes))
+
+    first = inputs()
+    assert inputs() == first
+    assert inputs('labels.test_slides=["dark_a"]') != first
+    path = Path("slides/dark_a.png")
+    before = path.stat()
+    Image.new("RGB", (90, 90), "purple").save(path)
+    os.utime(path, (before.st_atime, before.st_mtime + 2))
+    replaced = inputs()
+    assert replaced != first
+    Path("slides/dark_c.png").write_bytes(path.read_bytes())
+    assert inputs() != replaced
+    assert inputs("slides.folders=[nowhere]")  # the training says that it is missing

@@ -1,6 +1,6 @@
 """Annotate next: accept or skip regions where the ensemble disagrees."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import predictions
 from cytoseg.labels.index import INDEX
 from cytoseg.labels.queue_file import QUEUE
+from cytoseg.predict.finished_maps import CLASS_MAP, UNCERTAINTY
+from cytoseg.predict.summary import SUMMARY
 from cytoseg.recipe import labels_of_run, recipe_of_run
 from cytoseg.viewer.deep_zoom import jpeg
 from cytoseg.workflows.queue_rules import queue_rules
@@ -25,6 +27,8 @@ LISTED = 40
 PER_PAGE = 5
 Packed = tuple[str, str, list[tuple[str, bytes]]]
 PANEL_WIDTHS = [1, 1, 1, 1.3]
+DECIDING = (SUMMARY, CLASS_MAP, UNCERTAINTY)
+"""Files of a prediction that determine which of its regions are proposed."""
 HELP = (
     "Several networks vote on the class of every pixel. Where they disagree, a few minutes of your time teach them "
     "most. Their disagreement is measured in nats: 0 where all agree, 0.69 where half vote for one class and half for "
@@ -39,8 +43,11 @@ def _place(run: Path) -> QueuePlace:
 def _stamps(place: QueuePlace) -> tuple[int, ...]:
     """Return a key that changes with anything that affects the ranking."""
     parent = place.run / "predictions"
-    files = [*sorted(parent.glob("*/summary.json")), parent, place.run / "recipe.yaml"]
-    files += [place.queue / QUEUE, place.queue, place.labels / INDEX]
+    files = [path for name in DECIDING for path in sorted(parent.glob(f"*/{name}"))]
+    return _written([*files, parent, place.run / "recipe.yaml", place.queue / QUEUE, place.queue, place.labels / INDEX])
+
+
+def _written(files: Iterable[Path]) -> tuple[int, ...]:
     return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
 
 
@@ -55,7 +62,7 @@ def _ranking(run: Path, stamps: tuple[int, ...], _place: QueuePlace) -> Ranking:
 
 @st.cache_data(show_spinner=False, max_entries=256)
 def _picture(
-    run: Path, summary_ns: int, _chosen: SelectedCandidate, key: str, _place: QueuePlace, _ranking: Ranking
+    run: Path, written: tuple[int, ...], _chosen: SelectedCandidate, key: str, _place: QueuePlace, _ranking: Ranking
 ) -> Packed:
     """Return title, reason and panels; as JPEG files, because the pixels of 256 regions take hundreds of MB."""
     slide = _chosen.candidate.slide
@@ -93,10 +100,9 @@ def _card(number: int, chosen: SelectedCandidate, place: QueuePlace, ranking: Ra
     with st.container(border=True):
         *columns, side = st.columns(PANEL_WIDTHS, gap="small")
         try:
-            summary = place.run / "predictions" / slide / "summary.json"
-            stamp = summary.stat().st_mtime_ns if summary.exists() else 0
+            written = _written(place.run / "predictions" / slide / name for name in DECIDING)
             place_in_list = f"{key} {chosen.of_slide} {chosen.distance}"  # part of the reason
-            title, reason, panels = _picture(place.run, stamp, chosen, place_in_list, place, ranking)
+            title, reason, panels = _picture(place.run, written, chosen, place_in_list, place, ranking)
         except CytosegError as error:
             side.warning(state.error_text(error))
             return
