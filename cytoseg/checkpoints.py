@@ -22,6 +22,9 @@ from cytoseg.writing import replaced, restore_after_kill
 
 FORMAT = 1
 STATE = "state.json"
+OLDER = "Use an older checkpoint: move this one away."
+"""What to do about a damaged checkpoint."""
+
 _SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
 _GROUP = re.compile(r"\w[\w.-]{0,99}")  # a path of more than some 200 characters, or with a NUL, is an OSError
 
@@ -76,7 +79,7 @@ def _write_folder(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], sta
     (folder / STATE).write_text(json.dumps({"format": FORMAT, "sha256": hashes, **state}, indent=1), encoding="utf-8")
 
 
-def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> dict[str, Any]:
+def load_state(folder: Path, *, instead: str = OLDER) -> dict[str, Any]:
     """Read only the JSON part of a checkpoint.
 
     Args:
@@ -91,7 +94,7 @@ def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> di
     try:
         state = load_json(path)
     except FileNotFoundError:
-        raise DamagedError(f"{folder}: there is no checkpoint here ({STATE} is missing).") from None
+        raise DamagedError(f"{folder}: there is no checkpoint here ({STATE} is missing). {instead}") from None
     except FileContentError as error:
         raise DamagedError(f"{path}: damaged ({error.why}). {instead}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -103,7 +106,7 @@ def load_state(folder: Path, *, instead: str = "Use an older checkpoint.") -> di
 
 
 @errors_as_interrupt()
-def load_checkpoint(folder: Path, *, instead: str = "Use an older checkpoint.") -> Checkpoint:
+def load_checkpoint(folder: Path, *, instead: str = OLDER) -> Checkpoint:
     """Read a checkpoint and verify the hash of each file.
 
     Args:

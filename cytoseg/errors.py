@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cytoseg.quoting import one_line
+from cytoseg.quoting import listed, one_line
 
 MAX_PROBLEMS = 50
 """At most this many problems are listed; the rest are counted."""
@@ -79,29 +79,23 @@ def report(problems: Sequence[str], *, what: str) -> str:
     return _Lines("\n".join(line[:2] + one_line(line[2:]) for line in lines))
 
 
-def together(problems: Sequence[str], *, noun: str) -> list[str]:
+def together(problems: Sequence[str]) -> list[str]:
     """Merge equal problems of several files into one sentence.
 
     Args:
         problems: ``name: what is wrong``, one for each file.
-        noun: What the files are, such as ``slides``.
 
     Returns:
-        Problems in the order of their first file; ``32 slides: what is wrong (a.png, b.png, c.png and 29 more)`` for
-        shared ones.
+        Problems in the order of their first file; ``a.png: what is wrong. The same holds for b.png, c.png, d.png and 28
+        more.`` for shared ones.
     """
     alike: dict[str, list[str]] = {}
     for problem in problems:
         name, _, text = problem.partition(": ")
         alike.setdefault(text or problem, []).append(name)
-    return [
-        f"{names[0]}: {text}" if len(names) == 1 and text != names[0] else _of_several(names, text, noun)
-        for text, names in alike.items()
-    ]
+    return [text if text == names[0] else f"{names[0]}: {text}{_same_for(names[1:])}" for text, names in alike.items()]
 
 
-def _of_several(names: Sequence[str], text: str, noun: str) -> str:
-    if len(names) == 1:
-        return text
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} {noun}: {text} ({', '.join(names[:3])}{more})"
+def _same_for(others: Sequence[str]) -> str:
+    """Return a sentence of its own, because a count as the subject would not agree with ``does not state``."""
+    return f" The same holds for {listed(others, most=3, between=', ')}." if others else ""

@@ -64,7 +64,10 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
 
 
 def test_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"there is no checkpoint here \(state.json is missing\)"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"there is no checkpoint here \(state.json is missing\)\. Use an older .*: move this one away",
+    ):
         load_state(tmp_path)
 
 

@@ -28,8 +28,8 @@ def test_every_error_of_a_user_is_caught_as_one_kind(kind: type[Exception]) -> N
 
 
 def test_what_several_files_have_in_common_is_said_once() -> None:
-    said = together(["b.png: cut off.", "a.png: empty.", "c.png: cut off.", "no folder."], noun="slides")
-    assert said == ["2 slides: cut off. (b.png, c.png)", "a.png: empty.", "no folder."]
-    many = together([f"{number}.png: empty." for number in range(32)], noun="slides")
-    assert many == ["32 slides: empty. (0.png, 1.png, 2.png and 29 more)"]
-    assert together([], noun="slides") == []
+    said = together(["b.png: cut off.", "a.png: empty.", "c.png: cut off.", "no folder."])
+    assert said == ["b.png: cut off. The same holds for c.png.", "a.png: empty.", "no folder."]
+    many = together([f"{number}.png: empty." for number in range(32)])
+    assert many == ["0.png: empty. The same holds for 1.png, 2.png, 3.png and 28 more."]
+    assert together([]) == []

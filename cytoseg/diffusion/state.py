@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cytoseg.checkpoints import (
     MISFIT,
+    OLDER,
     STATE,
     Checkpoint,
     crops_seen_of,
@@ -94,8 +95,7 @@ class TrainingRecord:
         return _FILE.content_of(self, without_defaults=True)
 
 
-_OLDER = "Use an older checkpoint."
-_FILE = RecordFile(TrainingRecord, DamagedError, _OLDER)
+_FILE = RecordFile(TrainingRecord, DamagedError, OLDER)
 
 
 @dataclass
@@ -322,7 +322,7 @@ def load_autoencoder(folder: Path, wanted: Architecture) -> dict[str, Tensor]:
         check_same(Architecture.from_json(_FILE.record_of(checkpoint.state).architecture), own, where=str(found[0]))
         return network_with(lambda: build_network(own), checkpoint.tensors["ema"]).state_dict()
     except MISFIT as error:
-        raise DamagedError(f"{found[0] / STATE}: damaged, or of a different version ({error}). {_OLDER}") from error
+        raise DamagedError(f"{found[0] / STATE}: damaged, or of a different version ({error}). {OLDER}") from error
 
 
 def recipe_of_newest(folder: Path) -> dict[str, Any]:
@@ -365,5 +365,5 @@ def load_backbone(
         unet = network_with(lambda: build_unet(architecture), checkpoint.tensors["ema"])
         origin = {"crops_seen": record.crops_seen, "sha256": checkpoint.state["sha256"]["ema"]}
     except MISFIT as error:
-        raise DamagedError(f"{found[0] / STATE}: damaged, or of a different version ({error}). {_OLDER}") from error
+        raise DamagedError(f"{found[0] / STATE}: damaged, or of a different version ({error}). {OLDER}") from error
     return unet.eval(), architecture, origin

@@ -71,11 +71,11 @@ def find_tissue(
         except SlideError as error:
             problems.append(str(error))
     if on_unreadable is not None and sources:
-        for problem in together(problems, noun="slides"):
-            on_unreadable(f"{problem} Continuing without it.")
+        for problem in together(problems):
+            on_unreadable(f"Left out: {problem}")
         problems = []
     if not problems and not any(s.weight > 0 for s in sources):
         problems.append("the background rule finds no cells on any slide. Set slides.background.rule=none.")
     if problems:
-        raise SlideError(report(together(problems, noun="slides"), what="slides"))
+        raise SlideError(report(together(problems), what="slides"))
     return [s for s in sources if s.weight > 0]

@@ -61,8 +61,8 @@ def test_check_counts_joined_filters_once(cytoseg: CytosegCommand) -> None:
     [
         (("slides.folders=[elsewhere]",), "elsewhere: no such folder"),
         (("slides.folders=[]",), "no slide in no folder"),
-        (("slides.folders=[plain]", "slides.mpp=0.5"), "3 slides: does not state its micrometres per pixel"),
-        (("crops.size_px=96",), "2 slides: 96x64 px, smaller than a crop of 96x96"),
+        (("slides.folders=[plain]", "slides.mpp=0.5"), "a.png: does not state its micrometres per pixel"),
+        (("crops.size_px=96",), "96x64 px, smaller than a crop of 96x96"),
         (("slides.background={rule: threshold, threshold: 2.9}",), "finds no cells on any slide"),
         (("training.init=elsewhere",), "training.init: elsewhere: no such folder"),
     ],

@@ -193,7 +193,8 @@ def test_weights_that_are_not_finite_are_refused(cytoseg: CytosegCommand) -> Non
     result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "3", "--steps", "2")
     assert result.exit_code == 2
     assert result.stderr.endswith(
-        "state.json: damaged, or of a different version (a weight is NaN or infinite). Use an older checkpoint.\n"
+        "state.json: damaged, or of a different version (a weight is NaN or infinite). "
+        "Use an older checkpoint: move this one away.\n"
     )
     assert not FOLDER.exists()
 

@@ -32,7 +32,7 @@ def test_a_bad_slide_may_be_left_out_by_name(write_map: Write, find: Find, tmp_p
     assert [s.path.name for s in sources] == ["a.png"]
     assert len(said) == 1
     assert "gone.png: no such file" in said[0]
-    assert said[0].endswith("Continuing without it.")
+    assert said[0].startswith("Left out: ")
     with pytest.raises(SlideError, match=r"gone\.png: no such file"):
         find(tmp_path / "gone.png", on_unreadable=said.append)
 
@@ -71,11 +71,11 @@ def test_a_slide_s_own_mpp_comes_first() -> None:
 def test_what_many_slides_have_in_common_is_said_once(write_map: Write, find: Find, tmp_path: Path) -> None:
     many = [write_map(f"{name}.png") for name in "abcde"]
     with pytest.raises(
-        SlideError, match=r"^5 slides: does not state .* \(a\.png, b\.png, c\.png and 2 more\)$"
+        SlideError, match=r"^a\.png: does not state .* The same holds for b\.png, c\.png, d\.png and 1 more\.$"
     ) as caught:
         find(*many, mpp=0.5)
     assert "\n" not in str(caught.value)
     said = list[str]()
     assert len(find(*many, mpp=0.5, assume_mpp={many[0]: 0.5}, on_unreadable=said.append)) == 1
-    assert said == [s for s in said if s.startswith("4 slides: does not state")]
+    assert said == [s for s in said if s.startswith("Left out: b.png: does not state")]
     assert len(said) == 1
