@@ -17,6 +17,7 @@ from cytoseg.slides.image import TIFF_STARTS
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.regular_file import kind_unless_file
+from cytoseg.slides.tile_table import gaps
 
 _FORMATS = ("PNG", "BMP", "JPEG", "WEBP", "GIF", "JPEG2000")  # all but the first two are only refused by name
 _JPEGS = (6, 7, 33007, 34892)  # TIFF compressions: old and new JPEG, Alternative JPEG and DNG's
@@ -75,6 +76,8 @@ def _picture_values(path: Path, start: bytes, name: str) -> NDArray[Any]:
             blurs = " JPEG blurs ids." if image.format == "JPEG" else ""
             raise LabelError(f"{name}: is a {image.format} image.{blurs} Export the mask as PNG or TIFF.")
         _refuse_size(*image.size, name=name)
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            raise LabelError(f"{name}: is an animation of {frames} frames. Save the one with the class ids.")
         assert isinstance(image, ImageFile.ImageFile)
         depth, kind = (start[_PNG_DEPTH], start[_PNG_KIND]) if image.format == "PNG" else (8, 0)
         if depth == 16 and kind != 0:
@@ -114,6 +117,8 @@ def _tiff_values(path: Path, name: str) -> NDArray[Any]:
             raise LabelError(f"{name}: stores white as 0 (MinIsWhite), so the ids are ambiguous. Export it as PNG.")
         if _has_another(file):
             raise LabelError(f"{name}: holds several pages. Save the page with the class ids as a separate file.")
+        if missing := gaps(page):
+            raise LabelError(f"{name}: {missing}. Copy or export it again.")
         values = page.asarray()
         if values.ndim == 3 and page.planarconfig == 2:
             values = np.moveaxis(values, 0, -1)

@@ -25,6 +25,7 @@ from cytoseg.slides.reader import Reader
 from cytoseg.slides.regular_file import kind_unless_file, within_time
 from cytoseg.slides.tiff import WHITE, on_white, open_tiff, page_rgb, to_8bit
 from cytoseg.slides.tiff_colour import stores_ycbcr
+from cytoseg.slides.tile_table import gaps
 
 CACHE_BYTES = 96_000_000
 """Cache of decoded images per process; the newest is kept even if it exceeds the limit."""
@@ -240,6 +241,8 @@ def _read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]
         if more:
             raise SlideError(f"{name}: holds {len(more) + 1} pages. Save the one you want as a separate file.")
         _refuse_size(Size(int(page.imagewidth), int(page.imagelength)), name)
+        if missing := gaps(page):
+            raise SlideError(f"{name}: {missing}. Copy or export it again.")
         refuse_bombs(page)
         ycbcr = stores_ycbcr(page)
         pixels = page.asarray()

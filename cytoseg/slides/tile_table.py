@@ -13,6 +13,9 @@ from cytoseg.errors import SlideError
 from cytoseg.slides.declared_size import refuse_bomb, refuse_large_tiles
 from cytoseg.slides.parser_errors import DAMAGE
 
+_LEAST_OFFSET = 8
+"""First byte behind the header, where data may lie."""
+
 _TILE_TAGS = (273, 279, 324, 325)  # offsets and lengths of tiles or strips
 _POSITION = threading.Lock()
 
@@ -67,6 +70,8 @@ class TileTable:
             if not count:
                 return None
             tile = f"tile {index} at x {x}, y {y}"
+            if offset < _LEAST_OFFSET:
+                raise SlideError(f"{self._path.name}: {tile} is damaged (it has no place in the file). Copy it again.")
             try:
                 data = _read_at(descriptor, count, offset)
             except DAMAGE as error:
@@ -83,6 +88,20 @@ class TileTable:
                 message = f"{self._path.name}: {tile} is damaged ({error}). Copy the file again."
                 raise SlideError(message) from error
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+
+
+def gaps(page: Any) -> str:
+    """Describe the tiles or strips of a page without data, which tifffile fills with 0, or from the wrong place.
+
+    Args:
+        page: A tifffile.TiffPage.
+
+    Returns:
+        ``3 of 12 tiles or strips hold no data``; empty if there are none.
+    """
+    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    empty = sum(not count or offset < _LEAST_OFFSET for offset, count in parts)
+    return f"{empty} of {len(parts)} tiles or strips hold no data" if empty else ""
 
 
 def _read_at(descriptor: int, count: int, offset: int) -> bytes:

@@ -12,6 +12,7 @@ from PIL import Image
 from cytoseg.errors import LabelError
 from cytoseg.formats.id_arrays import read_id_array
 from cytoseg.formats.read_mask import read_mask
+from tests.slides.tiffs import without_data
 
 IDS = np.array([[0, 1, 2], [3, 1, 0]], np.uint8)
 
@@ -128,6 +129,19 @@ def test_a_16_bit_colour_mask_is_refused(tmp_path: Path) -> None:
 def test_tiffs_that_change_ids_are_refused(tmp_path: Path, options: dict[str, str], says: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((16, 16), np.uint8), **options)
     with pytest.raises(LabelError, match=says):
+        read_mask(tmp_path / "a.tif", name="m")
+
+
+def test_an_animation_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(IDS).save(tmp_path / "a.png", save_all=True, append_images=[Image.fromarray(3 - IDS)])
+    with pytest.raises(LabelError, match=r"^m: is an animation of 2 frames\. Save the one with the class ids\.$"):
+        read_mask(tmp_path / "a.png", name="m")
+
+
+def test_a_tiff_without_the_data_of_a_strip_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", IDS, photometric="minisblack", rowsperstrip=1)
+    without_data(tmp_path / "a.tif", part=1, tags=[279])
+    with pytest.raises(LabelError, match=r"^m: 1 of 2 tiles or strips hold no data\."):
         read_mask(tmp_path / "a.tif", name="m")
 
 

@@ -22,6 +22,7 @@ from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
 from cytoseg.slides import image
 from cytoseg.slides.image import ImageSlide, read_picture
+from tests.slides.tiffs import without_data
 
 Write = Callable[..., Path]
 Pixels = NDArray[Any]
@@ -251,6 +252,27 @@ def test_tiff_of_several_pages_is_refused(speckles: Pixels) -> None:
         tif.write(speckles[:20], photometric="rgb")
     with pytest.raises(SlideError, match=r"holds 2 pages. Save the one you want"):
         read_picture(file.getvalue(), name="a.tif")
+
+
+@pytest.mark.parametrize(
+    ("options", "tags"),
+    [
+        ({"tile": (16, 16)}, (324, 325)),  # written sparsely: a slide would be white there, the library says black
+        ({"tile": (16, 16)}, (325,)),
+        ({"rowsperstrip": 8}, (273,)),  # the header would be read as pixels
+    ],
+)
+def test_tiles_and_strips_without_data_are_refused(
+    tmp_path: Path, speckles: Pixels, options: dict[str, Any], tags: tuple[int, ...]
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, speckles, photometric="rgb", **options)
+    assert_array_equal(read_picture(path, name="a.tif"), speckles)
+    without_data(path, part=1, tags=tags)
+    with pytest.raises(
+        SlideError, match=r"^a\.tif: 1 of \d+ tiles or strips hold no data\. Copy or export it again\.$"
+    ):
+        read_picture(path, name="a.tif")
 
 
 def test_float_tiff_is_refused() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
 from cytoseg.slides.tiff import TiffSlide, on_white, to_8bit
+from tests.slides.tiffs import without_data
 
 Write = Callable[..., Path]
 Pixels = NDArray[Any]
@@ -225,6 +226,16 @@ def test_missing_tile_is_white(write_tiff: Write, speckles: Pixels) -> None:
     expected = speckles.copy()
     expected[16:32, 16:32] = 255
     assert_array_equal(whole(path), expected)
+
+
+def test_tile_whose_place_is_the_header_is_damaged(write_tiff: Write, speckles: Pixels) -> None:
+    path = write_tiff(speckles)
+    without_data(path, part=1, tags=[324])
+    with (
+        TiffSlide(path) as slide,
+        pytest.raises(SlideError, match=r"tile 1 at x \d+, y 0 is damaged \(it has no place"),
+    ):
+        slide.read_region(Region(0, 0, speckles.shape[1], speckles.shape[0]))
 
 
 def test_pickles_as_its_path_and_opens_again(write_tiff: Write, speckles: Pixels) -> None:

@@ -1,6 +1,7 @@
 """TIFF files with arbitrary tags, which no library writes."""
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,15 @@ def tile(path: Path, data: bytes, compression: int, *, photometric: str = "rgb")
         path, iter([data]), **shape, photometric="rgb", compression=compression, description=APERIO, metadata=None
     )
     return retag(path, 262, 3, 1, PHOTOMETRIC[photometric])
+
+
+def without_data(path: Path, *, part: int, tags: Sequence[int]) -> None:
+    """Set offset or length (tags 273, 279 of strips, 324, 325 of tiles) of one tile or strip to 0."""
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        for code in tags:
+            tag = file.pages.first.tags[code]
+            length = {3: 2, 4: 4, 16: 8}[int(tag.dtype)]
+            start = tag.valueoffset + part * length
+            content[start : start + length] = bytes(length)
+    path.write_bytes(content)
