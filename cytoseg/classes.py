@@ -7,10 +7,23 @@ import numpy as np
 from annotated_types import Ge, Le, MaxLen, MinLen
 from numpy.typing import NDArray
 
-from cytoseg.settings import RULES, matching
+from cytoseg.settings import RULES, checked_by, matching
 
 IGNORE = 255
 """Id of an unlabelled pixel; it is never used for training or scoring."""
+
+
+RESERVED = ("_background_", "__ignore__")
+"""Labels with a meaning of their own in annotations, see ``formats.annotation``; no class can have such a name."""
+
+
+def _usable(name: str) -> str:
+    """Refuse a name that no annotation can have, because it is reserved, or read without its outer spaces."""
+    if name in RESERVED:
+        raise ValueError("this name has a meaning of its own in annotations; choose another")
+    if name != name.strip() or not name.isprintable():
+        raise ValueError("a name has no spaces at its ends and no line breaks or control characters")
+    return name
 
 
 @dataclass(frozen=True)
@@ -19,7 +32,7 @@ class ClassItem:
 
     __pydantic_config__ = RULES
 
-    name: Annotated[str, MinLen(1), MaxLen(60)]
+    name: Annotated[str, MinLen(1), MaxLen(60), checked_by(_usable)]
     """Name, as in the labelme annotations."""
     colour: Annotated[str, matching(r"^#[0-9a-fA-F]{6}$")]
     """Colour in overlays and class maps, as #rrggbb."""

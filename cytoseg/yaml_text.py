@@ -110,7 +110,9 @@ def _check(value: Any, name: str) -> None:
             raise damaged(name, f"not YAML (more than {MAX_VALUES:,} values, counting those repeated by aliases)")
         if isinstance(part, dict):
             waiting += [(inner, depth + 1) for pair in part.items() for inner in pair]
-        elif isinstance(part, list | tuple | set):
+        elif isinstance(part, set | bytes):  # a set has another order in each process
+            raise damaged(name, f"not YAML (a {type(part).__name__} value; write a list or text)")
+        elif isinstance(part, list | tuple):
             waiting += [(inner, depth + 1) for inner in part]
         elif isinstance(part, str) and not part.isascii() and _HALF.search(part):
             raise damaged(name, "not YAML (a lone surrogate, which is half a character)")

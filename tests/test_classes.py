@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cytoseg.classes import IGNORE, ClassList, SavedClasses
+from cytoseg.classes import IGNORE, RESERVED, ClassList, SavedClasses
+from cytoseg.formats.annotation import HOLE, UNSCORED
 
 CELLS = ClassList(("background", "cell", "nucleus"), ((240, 240, 240), (0, 114, 178), (213, 94, 0)), "cell")
 
@@ -37,3 +38,7 @@ def test_a_saved_class_list_whose_parts_do_not_fit_is_refused(
 
 def test_a_saved_class_list_is_one() -> None:
     assert SavedClasses(("a",), ((1, 2, 3),), "a").class_list() == ClassList(("a",), ((1, 2, 3),), "a")
+
+
+def test_the_reserved_names_are_those_of_annotations() -> None:
+    assert set(RESERVED) == {HOLE, UNSCORED}

@@ -45,8 +45,10 @@ def test_yaml_is_read(text: str, value: object) -> None:
         ("a: \0", "unacceptable character"),
         ("a: \udcf6", "a lone surrogate"),
         ('a: "\\ud83d"', "a lone surrogate"),
+        ("a: !!set {b, c}", "a set value; write a list or text"),
+        ("a: !!binary aGVsbG8=", "a bytes value; write a list or text"),
     ],
-    ids=range(16),
+    ids=range(18),
 )
 def test_what_is_not_read_is_refused_in_one_line(text: str, why: str) -> None:
     begin = time.process_time()

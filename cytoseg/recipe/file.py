@@ -2,7 +2,8 @@
 
 import copy
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -166,9 +167,30 @@ def _checked(values: Any, path: Path) -> Recipe:
 
 def _validated(values: Any, path: Path) -> Recipe:
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
     except pydantic.ValidationError as error:
-        raise RecipeError(f"{path}: " + join_first(map(_sentence, error.errors()), max_parts=MAX_PROBLEMS)) from error
+        found = [one for one in error.errors() if not _follows(one)]
+        raise RecipeError(f"{path}: " + join_first(map(_sentence, found), max_parts=MAX_PROBLEMS)) from error
+    if wrong := list(_truth_values(values, recipe.model_dump())):
+        raise RecipeError(f"{path}: {join_first(wrong, max_parts=MAX_PROBLEMS)}")
+    return recipe
+
+
+def _follows(error: Any) -> bool:
+    """Return whether a list is said to be too short only because one of its items is wrong."""
+    return bool(error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"])
+
+
+def _truth_values(given: Any, kept: Any, place: str = "") -> Iterator[str]:
+    """Describe true and false that were read as the numbers 1 and 0."""
+    if isinstance(given, bool) and isinstance(kept, int | float) and not isinstance(kept, bool):
+        yield f"{place}: Input should be a number, found {str(given).lower()}"
+    elif isinstance(given, Mapping) and isinstance(kept, Mapping):
+        for key in given.keys() & kept.keys():
+            yield from _truth_values(given[key], kept[key], f"{place}.{key}" if place else str(key))
+    elif isinstance(given, list | tuple) and isinstance(kept, list | tuple):
+        for number, pair in enumerate(zip(given, kept, strict=False)):
+            yield from _truth_values(*pair, f"{place}.{number}")
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -194,6 +216,8 @@ def _sentence(error: Any) -> str:
     text = error["msg"].removeprefix("Value error, ")
     if error["type"] in ("dataclass_type", "model_type"):  # pydantic adds the name of one of our classes
         text = "Input should be a valid dictionary"
+    if error["type"] == "string_type" and isinstance(error["input"], int | float | date):
+        text += ", in quotes"
     if error["type"] == "tuple_type":  # YAML has lists
         text = "Input should be a list, such as [a, b]"
     return f"{where}: {text}, found {short_repr(error['input'])}" if where else text

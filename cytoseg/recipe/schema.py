@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -90,7 +91,7 @@ class Recipe(BaseModel):
     def class_names_are_unique_and_fill_is_one_of_them(self) -> "Recipe":
         """Refuse duplicate class names and an unknown fill class."""
         names = [c.name for c in self.classes]
-        if len(set(names)) < len(names):
+        if len({unicodedata.normalize("NFC", name) for name in names}) < len(names):
             raise ValueError(f"classes: a name appears twice in {', '.join(names)}")
         if self.fill is not None and self.fill not in names:
             raise ValueError(f"fill: {self.fill!r} is not in the class list ({', '.join(names)})")

@@ -162,6 +162,48 @@ def test_a_class_named_twice_is_refused(load: Load) -> None:
         load(more='  - {name: cell, colour: "#000000"}\n')
 
 
+def test_a_class_named_twice_in_two_forms_of_unicode_is_refused(load: Load) -> None:
+    more = '  - {name: "h\u00fclle", colour: "#000000"}\n  - {name: "hu\u0308lle", colour: "#000001"}\n'
+    with pytest.raises(RecipeError, match="classes: a name appears twice"):
+        load(more=more)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("__ignore__", "this name has a meaning of its own in annotations"),
+        ("_background_", "this name has a meaning of its own in annotations"),
+        ("' debris'", "a name has no spaces at its ends"),  # annotations are read without them
+        ('"a\\nb"', "no line breaks or control characters"),
+        ('"\\u202ecell"', "no line breaks or control characters"),
+    ],
+)
+def test_a_class_that_no_annotation_can_name_is_refused(load: Load, name: str, why: str) -> None:
+    with pytest.raises(RecipeError, match=rf"classes\.\d\.name: .*{why}") as caught:
+        load(more=f'  - {{name: {name}, colour: "#000000"}}\n')
+    assert "too short" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", ["slides.mpp=true", "training.batch=true", "features.timesteps=[false, 5]"])
+def test_true_and_false_are_refused_as_numbers(load: Load, change: str) -> None:
+    key, _, value = change.partition("=")
+    with pytest.raises(RecipeError, match=rf"{key}[.0]*: Input should be a number, found {value.strip('[]')[:4]}"):
+        load(change)
+
+
+@pytest.mark.parametrize("name", ["2024-01-31", "12", "1.10"])
+def test_a_name_that_yaml_takes_for_something_else_goes_in_quotes(load: Load, name: str) -> None:
+    with pytest.raises(RecipeError, match="name: Input should be a valid string, in quotes, found"):
+        load(f"name={name}")
+    assert load(f'name="{name}"').name == name
+
+
+def test_only_the_class_that_is_wrong_is_reported(load: Load) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load("classes=[{name: a, colour: '#000000'}, {name: 7, colour: '#000001'}]")
+    assert "at least 2 items" not in str(caught.value)
+
+
 def test_a_linear_schedule_of_21_and_a_cosine_of_10_are_long_enough(load: Load) -> None:
     short = "features: {timesteps: [0, 9]}\n"
     assert load("diffusion.timesteps=21", more=short).diffusion.timesteps == 21
