@@ -79,6 +79,8 @@ def main() -> None:
     """Run the command named by the arguments."""
     # Busy-waiting threads cost 2.5 to 5 times on shared cores; OpenMP reads this when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if os.environ.get("COLUMNS") == "0":  # so editors say that they do not know it; rich would print nothing at all
+        del os.environ["COLUMNS"]
     try:
         with end_signals_as_ctrl_c():
             words = [a for a in sys.argv[1:] if not a.startswith("-")]

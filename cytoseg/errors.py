@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cytoseg.quoting import listed, one_line
+from cytoseg.quoting import join_first, one_line
 
 MAX_PROBLEMS = 50
 """At most this many problems are listed; the rest are counted."""
@@ -98,4 +98,4 @@ def together(problems: Sequence[str]) -> list[str]:
 
 def _same_for(others: Sequence[str]) -> str:
     """Return a sentence of its own, because a count as the subject would not agree with ``does not state``."""
-    return f" The same holds for {listed(others, most=3, between=', ')}." if others else ""
+    return f" The same holds for {join_first(others, max_parts=3, between=', ')}." if others else ""

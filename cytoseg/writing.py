@@ -102,6 +102,7 @@ def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENC
     place = _followed(folder)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_file(place, error)
         with locked(place, wait_s=wait_s, error=error):
             _clear(place)
             try:
@@ -141,6 +142,7 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
     part, old = (_beside(place, what) for what in ("part", "old"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_file(place, error)
         with locked(place, wait_s=PATIENCE_S, error=error):
             _clear(place)
             try:
@@ -154,6 +156,12 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
     except OSError as problem:
         kept = "finished work is kept, and the same command continues from there."
         raise error(_unwritten(folder, problem, kept=kept)) from problem
+
+
+def _refuse_file(place: Path, error: type[CytosegError]) -> None:
+    """Refuse a file where the folder goes: it would be replaced without a word."""
+    if place.exists() and not place.is_dir():
+        raise error(f"{place}: is a file, but a folder is written there. Move the file, or choose another folder.")
 
 
 def _unwritten(folder: Path, problem: OSError, *, kept: str) -> str:

@@ -211,3 +211,11 @@ def test_other_ends_leave_signals_as_they_were(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(SystemExit) as found:
         cli.main()
     assert (found.value.code, signal.getsignal(signal.SIGTERM)) == (0, before)
+
+
+def test_a_terminal_without_columns_is_one_of_unknown_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setattr(sys, "argv", ["cytoseg", "--version"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "COLUMNS" not in os.environ

@@ -127,6 +127,18 @@ def test_a_folder_whose_run_is_taken_away_meanwhile_is_no_matter_of_space(write:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("write", [replaced, lambda folder, *, error: resumable(folder, {}, error=error)])
+def test_a_file_where_the_folder_goes_is_kept(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "slide").write_text("notes of mine")
+    with (
+        pytest.raises(PredictionError, match=r"slide: is a file, but a folder"),
+        write(tmp_path / "slide", error=PredictionError),
+    ):
+        pytest.fail("it was not refused")
+    assert (tmp_path / "slide").read_text() == "notes of mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["slide"]
+
+
 def test_a_full_disk_is_a_prediction_error(tmp_path: Path) -> None:
     wanted = r"slide: cannot be written \(No space left on device\).*Free some space or choose another folder"
     with pytest.raises(PredictionError, match=wanted), replaced(tmp_path / "slide", error=PredictionError):

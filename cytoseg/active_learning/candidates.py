@@ -156,7 +156,8 @@ def find_candidates(
         PredictionError: If a map is missing or damaged, or the maps differ in size.
         SlideError: If the slide is missing, damaged, or does not state its mpp.
     """
-    with open_slide(source.slide) as slide, open_maps(source.folder) as (ids, nats):
+    versions = map_versions(source.folder)
+    with open_slide(source.slide) as slide, open_maps(source.folder, versions) as (ids, nats):
         side, scale = frame.side(slide), map_scale(slide, ids.size)
         maps = _Maps(ids, nats, max(1, round(side / scale)))
         places, usual = _highest_disagreement(maps, on_part)

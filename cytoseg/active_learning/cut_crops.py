@@ -15,7 +15,7 @@ from cytoseg.formats.sidecar import Cut, write_sidecar
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.annotated import is_taken
 from cytoseg.labels.proposal_file import proposal, sealed
-from cytoseg.predict.finished_maps import open_maps
+from cytoseg.predict.finished_maps import map_versions, open_maps
 from cytoseg.predict.summary import SUMMARY, classes_of
 from cytoseg.quoting import join_first
 from cytoseg.slides.generated_mark import png_text, read_mark
@@ -141,6 +141,7 @@ def predicted_maps(slide: Slide, region: Region, predictions: Path, cutting: Cut
     done = predictions / slide_id(slide.path)
     if not (done / SUMMARY).is_file():
         return None
+    versions = map_versions(done)
     try:
         found = classes_of(done)
     except PredictionError as error:
@@ -148,7 +149,7 @@ def predicted_maps(slide: Slide, region: Region, predictions: Path, cutting: Cut
     if found != list(cutting.classes.names):
         names = join_first(found, max_parts=9, between=", ")
         raise LabelError(f"{done.name}: predicted with the classes {names}. Predict it again.")
-    with open_maps(done) as (ids, nats):
+    with open_maps(done, versions) as (ids, nats):
         at, size = region.at(map_scale(slide, ids.size)), cutting.frame.size_px
         # Nearest map pixel of each crop pixel, because ids cannot be averaged.
         rows, columns = (np.arange(size) * n // size for n in (at.height, at.width))

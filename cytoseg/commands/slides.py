@@ -15,7 +15,7 @@ from cytoseg.slides.open import check_whole, find_slides, open_slide
 from cytoseg.slides.settings import BackgroundSection
 from cytoseg.slides.tissue_mask import tissue_mask
 from cytoseg.synthetic.crops import generate_labelled_crops
-from cytoseg.synthetic.generate import slide_scene, write_scene
+from cytoseg.synthetic.generate import kinds_path, slide_scene, write_scene
 from cytoseg.synthetic.stains import STAINS
 from cytoseg.terminal import cells, console, progress, say
 
@@ -74,12 +74,15 @@ def generate(
     """Generate cytology-like slides with exact label maps and labelme annotations of some crops.
 
     Writes FOLDER/slides/*.ome.tif with their label maps, and FOLDER/labelled/*.png with labelme JSON, ready for
-    train-ddpm and label-import. Existing slides are kept. With --dyskaryotic also *.kinds.ome.tif: 1 intermediate,
-    2 superficial, 3 parabasal, 4 dyskaryotic, 5 squame, 0 elsewhere, exact ground truth for finding abnormal cells.
+    train-ddpm and label-import. Existing slides are kept, and named if they are of another size. With --dyskaryotic
+    also *.kinds.ome.tif: 1 intermediate, 2 superficial, 3 parabasal, 4 dyskaryotic, 5 squame, 0 elsewhere, exact ground
+    truth for finding abnormal cells.
     """
     for number in range(n):
         path = out / "slides" / f"made_{seed}_{number:02d}.ome.tif"
-        if not path.exists():
+        if path.exists():
+            _say_if_other(path, Size(width, height), mpp, kinds=dyskaryotic is not None)
+        else:
             with progress(path.name, height) as bar:
                 chosen = stain[number % len(stain)] if stain else None
                 size, own_seed = Size(width, height), seed * 10_007 + number
@@ -89,6 +92,15 @@ def generate(
         if crops and len(list((out / "labelled").glob(f"made_{seed}_{number:02d}_*.json"))) < crops:
             generate_labelled_crops(path, out / "labelled", n=crops, side_px=crop_px, seed=seed)
     say(f"{n} slides in {out / 'slides'}, {n * crops} labelled crops in {out / 'labelled'}")
+
+
+def _say_if_other(path: Path, size: Size, mpp: float, *, kinds: bool) -> None:
+    """Report an existing slide that is not as it was asked for."""
+    with open_slide(path) as slide:
+        found, own_mpp = slide.levels[0].size, slide.mpp
+    if (found, own_mpp) != (size, mpp) or (kinds and not kinds_path(path).exists()):
+        scale = "" if own_mpp is None else f" at {own_mpp:g} µm per pixel"
+        say(f"{path.name}: kept as it was, {found.width} x {found.height} px{scale}. Remove it to generate it again.")
 
 
 def convert(

@@ -1,5 +1,6 @@
 """The HTML report of a run in one self-contained file."""
 
+import contextlib
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -39,6 +40,7 @@ from cytoseg.reporting.glossary import GLOSSARY
 from cytoseg.runs import CommandRecord, Provenance
 from cytoseg.writing import write_atomically
 
+_TRIES = 3
 SHOWN_CROPS = 3
 """Number of worst and of best test crops shown."""
 
@@ -71,9 +73,31 @@ def write_report(run_folder: Path) -> Path:
 def report_page(run_folder: Path) -> str:
     """Make the report of a run as one self-contained HTML page; see ``write_report``.
 
+    If another command replaces results meanwhile, it begins again: numbers and images could be of different ones.
+
     Raises:
-        CytosegError: If the evaluation.json, run.json or a summary.json is damaged.
+        CytosegError: If the evaluation.json, run.json or a summary.json is damaged, or results are replaced each time.
     """
+    for _ in range(_TRIES):
+        before = _versions(run_folder)
+        page = _page(run_folder)
+        if _versions(run_folder) == before:
+            return page
+    raise CytosegError(f"{run_folder}: other commands are replacing its results. Make the report when they have ended.")
+
+
+def _versions(run: Path) -> list[tuple[str, int, int]]:
+    """Return inode and modification time of each file that belongs to images beside it."""
+    results = [run / "evaluation" / "evaluation.json", *run.glob("predictions/*/summary.json")]
+    found = []
+    for path in sorted(results):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found.append((str(path), status.st_ino, status.st_mtime_ns))
+    return found
+
+
+def _page(run_folder: Path) -> str:
     evaluation, provenance = read_evaluation(run_folder), read_provenance(run_folder)
     body = [
         *_headline(run_folder, evaluation, provenance),

@@ -11,7 +11,9 @@ from cytoseg.active_learning.candidates import Frame, Predicted, cached_candidat
 from cytoseg.errors import PredictionError, SlideError
 from cytoseg.geometry import Region, Size
 from cytoseg.maps.map_file import MapFile
+from cytoseg.predict import finished_maps
 from cytoseg.predict.candidate_regions import appearance_of, highest_tenth
+from cytoseg.predict.summary import SlideSummary
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.slides.settings import SlidesSection
 from tests.predict.made import predicted
@@ -199,6 +201,20 @@ def test_a_replaced_slide_is_searched_again(source: Predicted) -> None:
     found, parts = _scan(source)
     assert parts == 1
     assert found != wanted
+
+
+def test_a_slide_that_is_predicted_again_meanwhile_is_refused(
+    source: Predicted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = finished_maps.summary_of
+
+    def predicted_again(folder: Path) -> SlideSummary:
+        (folder / "summary.json").write_text(json.dumps({"classes": {"other": {}}}))
+        return read(folder)
+
+    monkeypatch.setattr(finished_maps, "summary_of", predicted_again)
+    with pytest.raises(PredictionError, match=r"^smear: was predicted again meanwhile\. Run the command again\.$"):
+        find_candidates(source, FRAME, classes=2)
 
 
 def test_maps_of_another_size_than_was_predicted_are_refused(source: Predicted) -> None:

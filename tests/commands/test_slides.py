@@ -111,6 +111,16 @@ def test_made_slides_with_a_share_of_dyskaryotic_cells_have_a_kind_map(cytoseg: 
     assert "--dyskaryotic" in refused.stderr
 
 
+def test_generate_names_a_kept_slide_that_is_of_another_size(cytoseg: CytosegCommand) -> None:
+    line = ["slides", "generate", "made", "--width", "256", "--crops", "0", "--n", "1"]
+    cytoseg(*line, "--height", "256")
+    assert "kept as it was" not in cytoseg(*line, "--height", "256").stdout
+    kept = "made_0_00.ome.tif: kept as it was, 256 x 256 px at 0.5 µm per pixel. Remove it to generate it again."
+    assert kept in cytoseg(*line, "--height", "300").stdout.splitlines()
+    assert kept in cytoseg(*line, "--height", "256", "--mpp", "0.4").stdout.splitlines()
+    assert kept in cytoseg(*line, "--height", "256", "--dyskaryotic", "0.1").stdout.splitlines()  # it has no kind map
+
+
 def test_generate_refuses_a_slide_too_small_by_the_options_bound(cytoseg: CytosegCommand) -> None:
     result = cytoseg("slides", "generate", "made", "--width", "100")
     assert result.exit_code == 2

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cytoseg.errors import CytosegError
 from cytoseg.predict.sign_off_file import SignedOff, write_signed_off
+from cytoseg.reporting import report
 from cytoseg.reporting.report import report_page, write_report
 from tests.evaluation.test_sample_scores import leave_scores
 
@@ -65,6 +66,24 @@ def test_numbers_intervals_and_baselines(run: Path) -> None:
     assert "<td>glass tiles</td><td>30</td>" in text
     assert "<td>bundle</td><td>3f2a</td>" in text
     assert 'class="missing"' not in text
+
+
+def test_an_evaluation_that_ends_meanwhile_is_shown_whole(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, old = run / "evaluation" / "evaluation.json", report._slides
+    text, times = path.read_text(), iter(range(9))
+
+    def replaced(_run: Path) -> list[str]:
+        if next(times) < most:
+            path.with_name("new").write_text(text.replace('"train_crops": 12', '"train_crops": 13'))
+            path.with_name("new").replace(path)
+        return old(_run)
+
+    monkeypatch.setattr(report, "_slides", replaced)
+    most = 1
+    assert "trained with 13 annotated crops" in report_page(run)
+    most = 9
+    with pytest.raises(CytosegError, match="quickstart: other commands are replacing its results"):
+        report_page(run)
 
 
 def test_test_crops_corrected_from_a_prediction_are_counted(run: Path) -> None:
