@@ -29,6 +29,7 @@ from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.runs import versions
 from cytoseg.shipped import find_base_model
 from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, memory_limits, pixel_draw
+from cytoseg.workflows.new_bundle import new_bundle
 from cytoseg.workflows.recipe_text import coloured
 
 Image = NDArray[np.generic]
@@ -198,19 +199,8 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
             warnings.warn(
                 f"calibrate=True has no effect: it needs {MIN_SLIDES} groups, with each class in several.", stacklevel=3
             )
-        return saved.Bundle(
-            unet=network,
-            architecture=architecture,
-            interpreter=trained.ensemble,
-            features=extractor.settings,
-            classes=names,
-            mpp=recipe.slides.mpp,
-            vote=recipe.interpreter.vote,
-            precision=recipe.training.precision,
-            origin={"backbone": origin, "labels": {}, "train_seconds": None, "versions": versions()},
-            recipe=recipe.model_dump(mode="json"),
-            encoder=extractor.encoder,
-        )
+        inputs = {"backbone": origin, "labels": {}, "train_seconds": None, "versions": versions()}
+        return new_bundle(trained.ensemble, extractor, recipe, inputs)
 
     def _network(self) -> tuple[nn.Module, Architecture, Mapping[str, object]]:
         """Load the backbone; a network without weights if no extractor uses it."""

@@ -1,5 +1,3 @@
-"""Held-out results reported and stored by ``cytoseg train-interpreter``."""
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,60 +8,16 @@ import tifffile
 from PIL import Image
 
 from cytoseg.checkpoints import load_checkpoint, save_checkpoint
-from cytoseg.commands.train_interpreter import _findings, _origin, _sentences
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.interpreter.bundle import load_bundle
-from cytoseg.interpreter.calibrate import Calibration
-from cytoseg.interpreter.mlp import Ensemble
-from cytoseg.interpreter.train_mlps import Trained
 from cytoseg.recipe import Recipe, load_recipe
 
-CALIBRATION = Calibration(1.25, 900, ece_before=0.0414, ece_after=0.0121, nll_before=0.3, nll_after=0.2)
 Load = Callable[..., Recipe]
 
 
 @pytest.fixture
 def load(cytoseg: Callable[..., Any], tmp_path: Path) -> Load:
     return lambda *overrides: load_recipe(str(tmp_path / "tiny.yaml"), overrides)
-
-
-def _trained(**findings: Any) -> Trained:
-    return Trained(Ensemble(2, 3, 2, seed=0), **findings)
-
-
-def test_a_student_is_trained_again_after_a_change_to_its_teacher_or_to_the_unlabelled_slides() -> None:
-    def origin(*changes: str) -> dict[str, Any]:
-        return _origin(load_recipe("quickstart", ["interpreter.kind=student", *changes]), (), {})
-
-    first, mlps = origin(), origin("student.teacher=mlps")
-    assert origin("decoder.steps=7") != first  # the teacher is a decoder by default
-    assert origin("student.teacher=mlps", "decoder.steps=7") == mlps != first
-    assert origin("slides.background.rule=none") != first
-    labelled = origin("student.crops=0")
-    assert origin("student.crops=0", "slides.background.rule=none") == labelled != first
-    assert origin("student.crops=0", "decoder.unlabelled=1", "slides.background.rule=none")["unlabelled"] is not None
-
-
-def test_what_held_out_slides_say_is_said_and_kept(load: Load) -> None:
-    trained = _trained(kept_steps=(400, 50, 900), calibration=CALIBRATION)
-    assert _sentences(trained, load()) == [
-        "Early stopping on held-out slides kept the weights of steps 50 to 900.",
-        "Calibration error (ECE) on held-out slides: 0.041 before, 0.012 after temperature scaling (T = 1.25).",
-    ]
-    kept = _findings(trained)
-    assert kept["kept_steps"] == [400, 50, 900]
-    assert kept["calibration"]["temperature"] == 1.25
-    assert kept["calibration"]["ece_after"] == 0.0121
-
-
-def test_that_nothing_was_held_out_is_said_to_those_who_asked(load: Load) -> None:
-    (said,) = _sentences(_trained(), load("interpreter.calibrate=true"))
-    assert said.startswith(
-        "No slide was held out, so there was no early stopping and no calibration: both need crops of 5 "
-    )
-    assert _sentences(_trained(), load("interpreter.calibrate=false", "interpreter.early_stopping=false")) == []
-    assert _sentences(_trained(), load("interpreter.calibrate=true", "interpreter.mode=reference")) == []
-    assert _findings(_trained()) == {"kept_steps": None, "calibration": None}
 
 
 SMALL = ("interpreter.members=2", "interpreter.steps=20", "predict.tile_px=32", "predict.overlap_px=8")

@@ -52,7 +52,7 @@ def _pictures() -> list[bytes]:
     return [np.asarray(Image.open(path)).tobytes() for path in (DDPM / "denoised.png", DDPM / "loss.png")]
 
 
-@pytest.mark.parametrize("cut", ["look", pytest.param("check_after_training", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cut", ["draw_previews", pytest.param("check_after_training", marks=pytest.mark.slow)])
 def test_after_a_kill_behind_the_last_checkpoint_nothing_earlier_passes_for_new(
     cut: str, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

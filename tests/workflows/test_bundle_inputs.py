@@ -1,0 +1,17 @@
+from typing import Any
+
+from cytoseg.recipe import load_recipe
+from cytoseg.workflows.bundle_inputs import training_inputs
+
+
+def test_a_student_is_trained_again_after_a_change_to_its_teacher_or_to_the_unlabelled_slides() -> None:
+    def origin(*changes: str) -> dict[str, Any]:
+        return training_inputs(load_recipe("quickstart", ["interpreter.kind=student", *changes]), (), {})
+
+    first, mlps = origin(), origin("student.teacher=mlps")
+    assert origin("decoder.steps=7") != first  # the teacher is a decoder by default
+    assert origin("student.teacher=mlps", "decoder.steps=7") == mlps != first
+    assert origin("slides.background.rule=none") != first
+    labelled = origin("student.crops=0")
+    assert origin("student.crops=0", "slides.background.rule=none") == labelled != first
+    assert origin("student.crops=0", "decoder.unlabelled=1", "slides.background.rule=none")["unlabelled"] is not None
