@@ -7,7 +7,7 @@ import pytest
 
 from cytoseg.recipe.file import load_recipe
 from cytoseg.recipe.keys import key_names
-from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.crop_split import split_of
 from tests.test_readme import README, SOURCES, blocks, check_command, made_first, run_block, typed
 
 DOCS = SOURCES / "docs"

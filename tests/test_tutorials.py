@@ -11,7 +11,7 @@ from cytoseg.labels.readings import save_reading
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.open import find_slides, slide_id
 from cytoseg.synthetic.generate import labels_path
-from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.crop_split import split_of
 from tests.test_docs import TEXTS
 from tests.test_readme import blocks, run_block
 

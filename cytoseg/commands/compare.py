@@ -17,8 +17,8 @@ from cytoseg.workflows.compared_methods import (
     task_of,
     timed,
 )
+from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, alone_in, start_run
-from cytoseg.workflows.run_paths import split_of
 
 
 def run(

@@ -22,8 +22,9 @@ from cytoseg.metrics.results import MEASURES, ObjectScores, Risk, corrected_text
 from cytoseg.recipe import Recipe
 from cytoseg.shipped import shipped_models
 from cytoseg.terminal import cells, console, progress, say
+from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, refuse_other_classes, start_run
-from cytoseg.workflows.run_paths import BUNDLE, split_of
+from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.trained_bundle import ensemble_method, refuse_trained_on
 
 ENOUGH_CROPS = 30

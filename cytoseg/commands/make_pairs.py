@@ -9,7 +9,7 @@ from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.devices import pick_device
 from cytoseg.errors import CytosegError
 from cytoseg.interpreter.bundle import EnsemblePredictor, bundle_hashes, load_bundle
-from cytoseg.synthetic.pair_selection import GeneratedPair, most_certain
+from cytoseg.interpreter.pair_selection import GeneratedPair, most_certain
 from cytoseg.terminal import say, say_next
 from cytoseg.workflows.drawn_samples import Drawing, DrawnSamples, Sampler, draw_samples
 from cytoseg.workflows.generated_pairs import MADE, SampleLabels, write_pairs

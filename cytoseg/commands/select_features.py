@@ -30,9 +30,9 @@ from cytoseg.studies.feature_selection.settings import Effort, Question
 from cytoseg.studies.feature_selection.tables import as_markdown, sentence, table_of
 from cytoseg.terminal import progress, say
 from cytoseg.workflows.backbone import run_backbone
+from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.memory_option import parse_memory
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, start_run
-from cytoseg.workflows.run_paths import split_of
 from cytoseg.writing import atomic_path, write_atomically
 
 EFFORT = Effort()

@@ -19,10 +19,11 @@ from cytoseg.runs import versions
 from cytoseg.terminal import say
 from cytoseg.workflows.backbone import interpreter_backbone
 from cytoseg.workflows.bundle_inputs import generated_inputs, interpreter_features, training_inputs, up_to_date_bundle
+from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.memory_option import parse_memory
 from cytoseg.workflows.new_bundle import new_bundle
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, start_run
-from cytoseg.workflows.run_paths import BUNDLE, TEACHER, split_of
+from cytoseg.workflows.run_paths import BUNDLE, TEACHER
 from cytoseg.workflows.source_overlap import refuse_sources_of_own
 from cytoseg.workflows.train_mlps import train_run_mlps
 from cytoseg.workflows.train_segdiff import train_run_segdiff

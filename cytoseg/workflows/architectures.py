@@ -19,8 +19,8 @@ from cytoseg.runs import versions
 from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.studies.architectures import CONTROL, Outcome, VariantRow, outcome_or_stored, stored_outcome, write_study
 from cytoseg.workflows.compared_methods import Learning
+from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.recipe_slides import slide_files
-from cytoseg.workflows.run_paths import split_of
 from cytoseg.workflows.training_crops import tissue_crops
 from cytoseg.workflows.variant_outcome import SAMPLE_STEPS, Asking, Question, floor_of, measure
 

@@ -27,7 +27,7 @@ from cytoseg.studies.feature_check import Features, draw_clusters, probe_all, wr
 from cytoseg.studies.probe import Extract, ProbePixels, draw_probe_pixels
 from cytoseg.terminal import Bar, progress, say
 from cytoseg.workflows.backbone import run_backbone
-from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.crop_split import split_of
 
 SHOWN, SHOWN_PX = 4, 256
 DRAWS = 2

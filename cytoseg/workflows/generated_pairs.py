@@ -15,13 +15,13 @@ from cytoseg.classes import ClassList
 from cytoseg.diffusion.sample_folder import Origin, sample_path, source_of
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.interpreter.bundle import EnsemblePredictor
+from cytoseg.interpreter.pair_selection import GeneratedPair, picture_uncertainty
 from cytoseg.labels.contact_sheet import draw_sheet
 from cytoseg.labels.index import INDEX, SHEET, CropName, LabelIndex, LabelledCrop, load_index, write_crop, write_index
 from cytoseg.records import RecordFile
 from cytoseg.runs import MetricsLog, read_metrics
 from cytoseg.slides.generated_mark import drawn_mark
 from cytoseg.slides.optical_density import optical_density
-from cytoseg.synthetic.pair_selection import GeneratedPair, picture_uncertainty
 from cytoseg.terminal import progress
 from cytoseg.workflows.drawn_samples import DrawnSamples
 from cytoseg.writing import atomic_path, replaced, write_atomically

@@ -21,8 +21,9 @@ from cytoseg.recipe import Recipe
 from cytoseg.seeds import seed_for
 from cytoseg.slides.settings import CropsSection
 from cytoseg.terminal import say
+from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.recorded_command import refuse_other_classes
-from cytoseg.workflows.run_paths import BUNDLE, split_of
+from cytoseg.workflows.run_paths import BUNDLE
 
 UNKNOWN_SHARE = 0.1
 """Share of crops whose map is dropped, so that the model also draws without one."""

@@ -13,8 +13,8 @@ from cytoseg.recipe import Recipe
 from cytoseg.slides.crops import RandSlideCropd, SlideCrops, augmentation
 from cytoseg.slides.open import slide_id
 from cytoseg.slides.settings import CropsSection
+from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.recipe_slides import say_lost, slide_files, tissue_sources
-from cytoseg.workflows.run_paths import split_of
 
 _ENDLESS = 2**31
 """Number of available crops, enough for any tuning."""

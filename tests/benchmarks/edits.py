@@ -30,9 +30,9 @@ from cytoseg.features.extract import to_input
 from cytoseg.patterns import fits
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.studies.compare import Predict
+from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.edited_map import changed_region
 from cytoseg.workflows.redrawing import Edit, EditOptions, Editor
-from cytoseg.workflows.run_paths import split_of
 from tests.benchmarks.judge import JUDGES, train_judge
 from tests.benchmarks.machine import RESULTS, Table, describe, shared_note, write_results
 from tests.benchmarks.true_crops import true_crops

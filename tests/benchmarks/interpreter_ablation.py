@@ -29,8 +29,8 @@ from cytoseg.metrics.calibration import calibration_error, confidence_bins
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 from cytoseg.recipe import Recipe, load_recipe
+from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.labelled_pixels import LabelledCrops, ensemble_settings, pixel_draw
-from cytoseg.workflows.run_paths import split_of
 
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "as shipped": {},

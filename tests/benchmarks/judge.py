@@ -7,7 +7,7 @@ from cytoseg.patterns import fits
 from cytoseg.recipe import Recipe
 from cytoseg.studies.compare import Predict
 from cytoseg.workflows.compared_methods import Learning, baselines, imagenet_unet
-from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.crop_split import split_of
 from tests.benchmarks.true_crops import true_crops
 
 JUDGES = ("forest", "scratch", "imagenet-unet")

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import spearmanr
 
+from cytoseg.interpreter.pair_selection import GeneratedPair, most_certain
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou, mean_iou
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.studies.compare import Predict
-from cytoseg.synthetic.pair_selection import GeneratedPair, most_certain
-from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.crop_split import split_of
 from tests.benchmarks.judge import JUDGES, train_judge
 from tests.benchmarks.machine import Table, describe, shared_note
 

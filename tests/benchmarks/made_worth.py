@@ -25,7 +25,7 @@ from cytoseg.cli import build_app
 from cytoseg.labels.index import CROPS, MAPS, LabelIndex, LabelledCrop, load_index, write_index
 from cytoseg.recipe import Recipe, dump_recipe, load_recipe
 from cytoseg.recipe.file import recipe_of
-from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.crop_split import split_of
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
 
 STUDENT = ("interpreter.kind=student", "student.teacher=mlps", "student.crops=0")

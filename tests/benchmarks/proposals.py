@@ -26,7 +26,7 @@ from cytoseg.labels.proposal_file import proposal
 from cytoseg.metrics.objects import ObjectCounts, object_scores
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.workflows.backbone import backbone_folder
-from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.crop_split import split_of
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
 
 NEAR_PX = (1.0, 2.0)

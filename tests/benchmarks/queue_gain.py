@@ -33,8 +33,8 @@ from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 from cytoseg.predict.candidate_regions import Candidate, appearance_of, highest_tenth, most_uncertain_classes
 from cytoseg.recipe import Recipe, load_recipe
+from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.labelled_pixels import LabelledCrops, ensemble_settings, pixel_draw
-from cytoseg.workflows.run_paths import split_of
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
 
 START, MORE, DRAWS = 5, 5, 3

@@ -19,7 +19,7 @@ from cytoseg.labels.index import LabelledCrop
 from cytoseg.metrics.results import MEASURES, Risk, fine_text, share_text
 from cytoseg.metrics.risk import COVERAGES
 from cytoseg.recipe import load_recipe
-from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.trained_bundle import ensemble_method
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
 

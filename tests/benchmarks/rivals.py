@@ -37,7 +37,7 @@ from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.studies.compare import ComparedMethod, Predict
 from cytoseg.workflows.backbone import run_backbone
 from cytoseg.workflows.compared_methods import Learning, baselines, decoders, imagenet_unet, mlps
-from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.crop_split import split_of
 
 TITLES = {
     "joined": "ours: MLPs on the base model's features and 72 filters",

@@ -26,7 +26,7 @@ from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.workflows.compared_methods import Learning, baselines
-from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.train_segdiff import new_segdiff, segdiff_settings
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
 

@@ -15,7 +15,7 @@ from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows.compared_methods import Learning, segdiff
-from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.crop_split import split_of
 
 SMALL = ("interpreter.kind=segdiff", "segdiff.steps=2", "segdiff.size_px=32", "segdiff.votes=2", "segdiff.draw_steps=2")
 BUNDLE = Path("runs/tiny/interpreter/bundle")

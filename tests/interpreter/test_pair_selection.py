@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cytoseg.synthetic.pair_selection import GeneratedPair, most_certain, picture_uncertainty
+from cytoseg.interpreter.pair_selection import GeneratedPair, most_certain, picture_uncertainty
 
 
 def _pairs(count: int, *, tissue: float = 0.5) -> list[GeneratedPair]:

@@ -10,7 +10,7 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
 from cytoseg.labels.index import CropName, LabelIndex, write_crop, write_index
 from cytoseg.recipe import load_recipe
-from cytoseg.workflows.run_paths import split_of
+from cytoseg.workflows.crop_split import split_of
 
 CLASSES = ClassList(("background", "cell"), ((240, 240, 240), (0, 114, 178)), "background")
 TESTS = 'labels.test_slides=["b", "c"]'
