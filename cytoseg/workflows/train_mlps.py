@@ -96,7 +96,7 @@ def _pixels(extractor: FeatureExtractor, train: Sequence[LabelledCrop], current:
     with progress("features", len(train)) as bar:
         table = gather_pixels(
             extractor,
-            LabelledCrops(train),
+            LabelledCrops(tuple(train)),
             pixel_draw(recipe, recipe.training.seed),
             room=memory_limits(recipe, current.folder / "interpreter", device=extractor.device),
             on_crop=bar.update,
