@@ -79,7 +79,7 @@ def _offer_uncertain(annotating: Annotating, others: list[CropFile], seen: LiveV
     try:
         crops = annotating.most_uncertain(others, seen)
     except CytosegError as error:
-        st.warning(state.told(error), icon=":material/info:")
+        st.warning(state.error_text(error), icon=":material/info:")
         return
     if not crops:
         return
