@@ -1,6 +1,6 @@
 """Human-readable durations and the interval of progress lines."""
 
-EVERY = "CYTOSEG_PROGRESS_S"
+PROGRESS_VARIABLE = "CYTOSEG_PROGRESS_S"
 """Environment variable: seconds between two progress lines."""
 
 

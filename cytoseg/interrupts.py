@@ -19,9 +19,9 @@ END_SIGNALS = tuple(
 """Signals sent by systemd, Docker, Slurm and a closed terminal; SIGBREAK cancels a job on Windows."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C and after these signals."""
-PARENT = "CYTOSEG_PARENT"
+PARENT_VARIABLE = "CYTOSEG_PARENT"
 """Environment variable with the pid of the process that a child must not outlive."""
-TORCHRUN = "TORCHELASTIC_RUN_ID"
+TORCHRUN_VARIABLE = "TORCHELASTIC_RUN_ID"
 """Environment variable that torchrun, and accelerate with it, sets in the processes it starts."""
 
 _POLL_S = 0.5
@@ -131,7 +131,7 @@ def finish_step_on_interrupt() -> Iterator[Interrupt]:
     interrupt.requested = _PROCESS.requested  # a library may have swallowed the KeyboardInterrupt
 
     # torchrun forwards a Ctrl-C that its processes have already received: a second one means nothing there.
-    may_hurry = TORCHRUN not in os.environ
+    may_hurry = TORCHRUN_VARIABLE not in os.environ
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and interrupt.requested and may_hurry:

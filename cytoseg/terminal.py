@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from cytoseg.distributed import process_rank
-from cytoseg.duration_text import EVERY, duration_text
+from cytoseg.duration_text import PROGRESS_VARIABLE, duration_text
 from cytoseg.interrupts import raise_if_interrupted
 from cytoseg.quoting import one_line, printable
 from cytoseg.time_left import seconds_left, whole_time
@@ -175,7 +175,7 @@ def _printed_lines(bar: "Bar") -> Iterator[None]:
 
 
 def _line_s() -> float:
-    asked = os.environ.get(EVERY, "")
+    asked = os.environ.get(PROGRESS_VARIABLE, "")
     return max(1.0, float(asked)) if asked.isdecimal() else LOG_LINE_S
 
 

@@ -14,7 +14,7 @@ from access_check import Guard
 from starlette.middleware import Middleware
 
 import cytoseg.active_learning.queue  # noqa: F401 - likewise
-from cytoseg.interrupts import PARENT, exit_with_parent
+from cytoseg.interrupts import PARENT_VARIABLE, exit_with_parent
 
 TOKEN, HOSTS = "CYTOSEG_REVIEW_TOKEN", "CYTOSEG_REVIEW_HOSTS"
 """Environment variables with access rules; see cytoseg/workflows/review_links.py."""
@@ -23,8 +23,8 @@ TOKEN, HOSTS = "CYTOSEG_REVIEW_TOKEN", "CYTOSEG_REVIEW_HOSTS"
 # where `cytoseg review` was.
 os.chdir(state.base_folder())
 
-if PARENT in os.environ:
-    exit_with_parent(int(os.environ[PARENT]))
+if PARENT_VARIABLE in os.environ:
+    exit_with_parent(int(os.environ[PARENT_VARIABLE]))
 
 port = int(st.get_option("server.port"))
 hosts = os.environ.get(HOSTS, f"127.0.0.1:{port},localhost:{port},[::1]:{port}").split(",")

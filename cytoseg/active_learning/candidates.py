@@ -24,7 +24,7 @@ from cytoseg.predict.candidate_regions import (
     without_ignored,
 )
 from cytoseg.predict.finished_maps import map_versions, open_maps
-from cytoseg.predict.summary import SUMMARY
+from cytoseg.predict.summary import SUMMARY_NAME
 from cytoseg.records import RecordFile
 from cytoseg.slides.contrast import near_empty
 from cytoseg.slides.fingerprint import slide_stamp
@@ -118,7 +118,7 @@ def cached_candidates(
         SlideError: See ``find_candidates``.
     """
     path = folder / f"{source.name}.json"
-    summary = hashlib.sha256((source.folder / SUMMARY).read_bytes()).hexdigest()
+    summary = hashlib.sha256((source.folder / SUMMARY_NAME).read_bytes()).hexdigest()
     files = [*map_versions(source.folder), list(slide_stamp(source.slide))]
     at = [frame.size_px, frame.slides.mpp, frame.slides.assumed_mpp(source.slide)]
     key = [SCAN_FORMAT, summary, *files, *at, classes]

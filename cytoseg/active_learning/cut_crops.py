@@ -16,7 +16,7 @@ from cytoseg.geometry import Region, Size
 from cytoseg.labels.annotated import is_taken
 from cytoseg.labels.proposal_file import proposal, sealed
 from cytoseg.predict.finished_maps import map_versions, open_maps
-from cytoseg.predict.summary import SUMMARY, classes_of
+from cytoseg.predict.summary import SUMMARY_NAME, classes_of
 from cytoseg.quoting import join_first
 from cytoseg.slides.generated_mark import png_text, read_mark
 from cytoseg.slides.open import open_slide, read_at, slide_id
@@ -139,7 +139,7 @@ def predicted_maps(slide: Slide, region: Region, predictions: Path, cutting: Cut
         PredictionError: If its summary or maps are damaged.
     """
     done = predictions / slide_id(slide.path)
-    if not (done / SUMMARY).is_file():
+    if not (done / SUMMARY_NAME).is_file():
         return None
     versions = map_versions(done)
     try:

@@ -9,16 +9,16 @@ from cytoseg.active_learning.candidates import Predicted
 from cytoseg.active_learning.cut_crops import Cutting
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError, PredictionError
-from cytoseg.labels.index import INDEX, load_index
+from cytoseg.labels.index import INDEX_NAME, load_index
 from cytoseg.labels.settings import LabelsSection
 from cytoseg.labels.split import split_by_slide
 from cytoseg.patterns import fits
-from cytoseg.predict.summary import SUMMARY, finished_summary
+from cytoseg.predict.summary import SUMMARY_NAME, finished_summary
 from cytoseg.quoting import join_first, short_repr
 from cytoseg.slides.open import SLIDE_SUFFIXES
 from cytoseg.viewer.slide_catalogue import is_predicted
 
-FOLDER = "queue"
+QUEUE_FOLDER = "queue"
 """Default queue folder in the run folder, also used by the app."""
 ADVICE = "Run `cytoseg predict RECIPE SLIDE` on it again."
 
@@ -89,9 +89,9 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
     Raises:
         PredictionError: If the prediction is incomplete or of other classes, or its slide is missing.
     """
-    path = folder / SUMMARY
+    path = folder / SUMMARY_NAME
     if not path.is_file():
-        raise PredictionError(f"its prediction is not finished ({SUMMARY} is missing). {ADVICE}")
+        raise PredictionError(f"its prediction is not finished ({SUMMARY_NAME} is missing). {ADVICE}")
     summary = finished_summary(folder)
     classes = list(summary.classes)
     if classes != list(wanted.names):
@@ -100,7 +100,7 @@ def _slide_of(folder: Path, wanted: ClassList) -> Path:
         )
     named = summary.slide_path
     if not named.lower().endswith(SLIDE_SUFFIXES):
-        raise PredictionError(f"{SUMMARY} names no slide ({short_repr(named)}). {ADVICE}")
+        raise PredictionError(f"{SUMMARY_NAME} names no slide ({short_repr(named)}). {ADVICE}")
     slide = Path(named)
     if not os.path.exists(slide):  # unlike Path.exists, it treats a name that is too long as missing
         raise PredictionError(f"its file {slide.name} is missing. Restore it, or predict it at its new path.")
@@ -114,7 +114,7 @@ def match_test_slides(place: QueuePlace) -> Callable[[str], bool]:
     rules = place.rules
     if rules.labels.test_slides:
         return lambda name: fits(name, rules.labels.test_slides)
-    crops = load_index(place.labels).crops if (place.labels / INDEX).exists() else ()
+    crops = load_index(place.labels).crops if (place.labels / INDEX_NAME).exists() else ()
     try:
         split = split_by_slide(crops, test_slides=(), test_fraction=rules.labels.test_fraction, seed=rules.seed)
     except LabelError:  # too few slides to split: no test slides yet

@@ -31,7 +31,7 @@ from cytoseg.maps.raster import VALUE_SCALE
 from cytoseg.predict.finished_maps import CLASS_MAP
 from cytoseg.predict.outputs import PREVIEW, SlideFacts, remove_hidden, write_map
 from cytoseg.predict.preview import draw_preview
-from cytoseg.predict.summary import SUMMARY
+from cytoseg.predict.summary import SUMMARY_NAME
 from cytoseg.runs import versions
 from cytoseg.slides.pyramid import About
 from cytoseg.writing import write_atomically
@@ -191,4 +191,4 @@ def _write_summary(folder: Path, files: Sequence[str], provenance: Mapping[str, 
         "versions": versions(),
         "provenance": dict(provenance),
     }
-    write_atomically(folder / SUMMARY, json.dumps(summary, indent=1, allow_nan=False))
+    write_atomically(folder / SUMMARY_NAME, json.dumps(summary, indent=1, allow_nan=False))

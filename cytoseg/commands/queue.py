@@ -7,7 +7,7 @@ import typer
 
 from cytoseg.active_learning.queue import Ranking, accept, draw_region, gains, rank
 from cytoseg.active_learning.queue_picture import Shown, draw_queue
-from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
+from cytoseg.active_learning.queue_slides import QUEUE_FOLDER, QueuePlace
 from cytoseg.errors import PredictionError, report
 from cytoseg.leftovers import sweep_files
 from cytoseg.terminal import progress, say, say_next
@@ -33,7 +33,7 @@ def run(
     """
     given = [f"labels.crop_px={size}"] if size is not None else []
     with start_run(recipe, [*(overrides or []), *given], command="queue") as current:
-        folder = out or current.folder / FOLDER
+        folder = out or current.folder / QUEUE_FOLDER
         sheet = folder.with_name(f"{folder.name}.png")
         sweep_files(folder)
         sweep_files(sheet.parent, of=sheet.name)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from cytoseg.errors import CytosegError
-from cytoseg.interrupts import PARENT
+from cytoseg.interrupts import PARENT_VARIABLE
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.shipped import shipped_review
 from cytoseg.slides.regular_file import check_disk_answers
@@ -69,7 +69,7 @@ def run(recipe: OptionalRecipe = ANY, overrides: Overrides = None, slides: Slide
 
 def _served(command: Sequence[str], surroundings: Mapping[str, str]) -> int:
     """Run the server and return its exit status; it ends when this process does, however that ends."""
-    told = {**surroundings, PARENT: str(os.getpid())}
+    told = {**surroundings, PARENT_VARIABLE: str(os.getpid())}
     with subprocess.Popen(command, cwd=shipped_review(), env=told) as server:
         try:
             return server.wait()

@@ -16,9 +16,9 @@ from cytoseg.diffusion.train import Watch, train
 from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.distributed import process_rank
 from cytoseg.errors import RecipeError
-from cytoseg.interrupts import PARENT, TORCHRUN, terminate_with_parent
+from cytoseg.interrupts import PARENT_VARIABLE, TORCHRUN_VARIABLE, terminate_with_parent
 from cytoseg.terminal import say
-from cytoseg.workflows.autoencoder import FOLDER, autoencoder_settings, draw_reconstructions
+from cytoseg.workflows.autoencoder import AUTOENCODER_FOLDER, autoencoder_settings, draw_reconstructions
 from cytoseg.workflows.launch import launch
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, start_run
 from cytoseg.workflows.training_crops import tissue_crops, training_crops
@@ -41,11 +41,11 @@ def run(
     if gpus is not None:
         launch(["train-autoencoder", recipe, *(overrides or []), *(["--resume"] if resume else [])], gpus=gpus)
         return
-    if TORCHRUN in os.environ:
-        terminate_with_parent(int(os.environ.get(PARENT, os.getppid())))
+    if TORCHRUN_VARIABLE in os.environ:
+        terminate_with_parent(int(os.environ.get(PARENT_VARIABLE, os.getppid())))
     with (
         start_run(recipe, overrides, command="train-autoencoder") as current,
-        alone_in(current.folder / FOLDER),
+        alone_in(current.folder / AUTOENCODER_FOLDER),
     ):
         if not current.recipe.space.is_latent:
             raise RecipeError(
@@ -53,14 +53,15 @@ def run(
                 "with `cytoseg train-ddpm`."
             )
         begin = time.perf_counter()
-        state, seen_before, ratio_db = _train(current, current.folder / FOLDER, resume=resume)
+        state, seen_before, ratio_db = _train(current, current.folder / AUTOENCODER_FOLDER, resume=resume)
         current.entry["crops_seen"] = state.crops_seen
         current.entry["crops_trained"] = state.crops_seen - seen_before
         if ratio_db is not None:
             minutes = (time.perf_counter() - begin) / 60
+            picture = current.folder / AUTOENCODER_FOLDER / "reconstructed.png"
             say(
                 f"Trained on {state.crops_seen} crops ({minutes:.1f} min now). Reconstruction of "
-                f"{SHOWN_CROPS} crops: PSNR {ratio_db:.1f} dB. See {current.folder / FOLDER / 'reconstructed.png'}."
+                f"{SHOWN_CROPS} crops: PSNR {ratio_db:.1f} dB. See {picture}."
             )
 
 

@@ -17,7 +17,7 @@ from cytoseg.diffusion.state import TrainState
 from cytoseg.diffusion.train import Watch, train
 from cytoseg.diffusion.train_plan import TrainPlan
 from cytoseg.distributed import process_rank
-from cytoseg.interrupts import PARENT, TORCHRUN, terminate_with_parent
+from cytoseg.interrupts import PARENT_VARIABLE, TORCHRUN_VARIABLE, terminate_with_parent
 from cytoseg.recipe import Recipe
 from cytoseg.terminal import say
 from cytoseg.workflows.autoencoder import starting_autoencoder
@@ -51,8 +51,8 @@ def run(
         options = [*(["--resume"] if resume else []), *(["--init", str(init)] if init else [])]
         launch(["train-ddpm", recipe, *(overrides or []), *options], gpus=gpus)
         return
-    if TORCHRUN in os.environ:
-        terminate_with_parent(int(os.environ.get(PARENT, os.getppid())))
+    if TORCHRUN_VARIABLE in os.environ:
+        terminate_with_parent(int(os.environ.get(PARENT_VARIABLE, os.getppid())))
     given = [f"training.init={json.dumps(str(init))}"] if init else []  # quoted, because a path may look like a number
     with (
         start_run(recipe, [*(overrides or []), *given], command="train-ddpm") as current,

@@ -88,7 +88,7 @@ def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Pa
     others: list[Path] = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".json"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or path.name.lower().endswith(sidecar.SUFFIX) or not path.is_file():
+        if hidden or path.name.lower().endswith(sidecar.SIDECAR_SUFFIX) or not path.is_file():
             continue
         try:
             content = load_json(path, name=path.relative_to(folder).as_posix(), advice=ADVICE)

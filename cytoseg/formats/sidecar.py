@@ -17,7 +17,7 @@ from cytoseg.quoting import short_repr
 from cytoseg.records import RecordFile, RegionAsList
 from cytoseg.writing import write_atomically
 
-SUFFIX = ".crop.json"
+SIDECAR_SUFFIX = ".crop.json"
 
 
 @dataclass(frozen=True)
@@ -105,4 +105,4 @@ def read_sidecar(picture: Path) -> Origin | None:
 
 def sidecar_path(picture: Path) -> Path:
     """Return the path of the sidecar of an image."""
-    return picture.with_name(picture.stem + SUFFIX)
+    return picture.with_name(picture.stem + SIDECAR_SUFFIX)

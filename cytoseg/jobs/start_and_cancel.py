@@ -5,9 +5,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cytoseg.duration_text import EVERY
+from cytoseg.duration_text import PROGRESS_VARIABLE
 from cytoseg.errors import CytosegError
-from cytoseg.interrupts import PARENT
+from cytoseg.interrupts import PARENT_VARIABLE
 from cytoseg.jobs.job_commands import command_of
 from cytoseg.jobs.job_database import JobPlace
 from cytoseg.jobs.job_table import add_job, job_of, log_path
@@ -79,8 +79,8 @@ def log_tail(place: JobPlace, number: int, *, characters: int = 20_000) -> str:
 
 def _surroundings(found: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without the app's secrets and without the variable that ties the job to it."""
-    kept = {name: text for name, text in found.items() if name != PARENT and not name.startswith(_SECRETS)}
-    return kept | {EVERY: "2", "PYTHONUNBUFFERED": "1"}
+    kept = {name: text for name, text in found.items() if name != PARENT_VARIABLE and not name.startswith(_SECRETS)}
+    return kept | {PROGRESS_VARIABLE: "2", "PYTHONUNBUFFERED": "1"}
 
 
 def _is_runner(pid: int, run: Path, number: int) -> bool:

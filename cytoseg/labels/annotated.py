@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from cytoseg.formats.sidecar import SUFFIX, read_sidecar, sidecar_path
+from cytoseg.formats.sidecar import SIDECAR_SUFFIX, read_sidecar, sidecar_path
 from cytoseg.geometry import Region
-from cytoseg.labels.index import INDEX, load_index
+from cytoseg.labels.index import INDEX_NAME, load_index
 from cytoseg.labels.original_annotation import read_original
 from cytoseg.labels.proposal_file import is_saved
 
@@ -22,7 +22,7 @@ def annotated_regions(folder: Path) -> dict[str, list[Region]]:
         LabelError: If the index or the stored annotation of a crop is damaged.
     """
     found: dict[str, list[Region]] = {}
-    for crop in load_index(folder).crops if (folder / INDEX).exists() else ():
+    for crop in load_index(folder).crops if (folder / INDEX_NAME).exists() else ():
         origin = read_original(folder, crop.crop).origin
         if origin is not None and origin.region is not None:
             found.setdefault(crop.slide, []).append(origin.region)
@@ -55,8 +55,8 @@ def waiting_regions(folder: Path) -> dict[str, list[Region]]:
         LabelError: If a sidecar is damaged.
     """
     found: dict[str, list[Region]] = {}
-    for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
-        crop = path.with_name(path.name.removesuffix(SUFFIX) + ".png")
+    for path in sorted(folder.glob(f"[!.]*{SIDECAR_SUFFIX}")):
+        crop = path.with_name(path.name.removesuffix(SIDECAR_SUFFIX) + ".png")
         origin = read_sidecar(crop) if is_taken(crop) else None
         if origin is not None and origin.region is not None:
             found.setdefault(origin.slide, []).append(origin.region)

@@ -14,7 +14,7 @@ from cytoseg.errors import LabelError, report
 from cytoseg.formats.annotation import Shape
 from cytoseg.formats.labelme import read_shapes
 from cytoseg.formats.qupath import CROP_NAME, REGION, read_features
-from cytoseg.formats.sidecar import SUFFIX, Origin
+from cytoseg.formats.sidecar import SIDECAR_SUFFIX, Origin
 from cytoseg.geometry import Region, Size
 from cytoseg.labels.exported_shapes import (
     LABELME_VERSION,
@@ -151,7 +151,7 @@ def _write_picture(crop: LabelledCrop, original: OriginalAnnotation, folder: Pat
     Image.fromarray(crop.picture()).save(folder / f"{crop.crop}.png", format="PNG", pnginfo=png_text(crop.made))
     if original.origin is not None or crop.slide != crop.crop:
         origin = original.origin or Origin(crop.slide, None)
-        (folder / f"{crop.crop}{SUFFIX}").write_text(json.dumps(origin_entry(origin)), encoding="ascii")
+        (folder / f"{crop.crop}{SIDECAR_SUFFIX}").write_text(json.dumps(origin_entry(origin)), encoding="ascii")
 
 
 def _labelme_content(crop: LabelledCrop, original: OriginalAnnotation, classes: ClassList) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cytoseg.labels.contact_sheet import draw_sheet
 from cytoseg.labels.corrections import RESOLUTION, is_from_prediction
 from cytoseg.labels.import_settings import ImportRules, ImportState, check_rules, guesses, unknown_message
 from cytoseg.labels.index import (
-    INDEX,
+    INDEX_NAME,
     SHEET,
     CropName,
     LabelIndex,
@@ -99,13 +99,13 @@ def import_labels(
 
 
 def _load_before(folder: Path, classes: ClassList) -> dict[str, LabelledCrop]:
-    if not (folder / INDEX).exists():
+    if not (folder / INDEX_NAME).exists():
         return {}
     index = load_index(folder)
     if index.classes != classes.names:
         old, new = ", ".join(index.classes), ", ".join(classes.names)
         raise LabelError(
-            f"{folder / INDEX}: created with the classes ({old}), but the recipe has ({new}). "
+            f"{folder / INDEX_NAME}: created with the classes ({old}), but the recipe has ({new}). "
             f"Delete {folder} and import everything again."
         )
     return {crop.crop: crop for crop in index.crops}

@@ -17,7 +17,7 @@ from cytoseg.records import FolderOfFile, RecordFile
 from cytoseg.slides.generated_mark import GeneratedMark, png_text
 from cytoseg.writing import restore_after_kill
 
-INDEX, MAPS, CROPS, SHEET = "index.json", "maps", "crops", "contact_sheet.png"
+INDEX_NAME, MAPS, CROPS, SHEET = "index.json", "maps", "crops", "contact_sheet.png"
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def load_index(folder: Path) -> LabelIndex:
     Raises:
         LabelError: If it is missing, damaged or of another format version.
     """
-    path = folder / INDEX
+    path = folder / INDEX_NAME
     restore_after_kill(folder)
     if not path.is_file():
         raise LabelError(f"{path}: there are no imported labels. Run `cytoseg label-import` first.")
@@ -165,7 +165,7 @@ def load_index(folder: Path) -> LabelIndex:
 def write_index(index: LabelIndex) -> None:
     """Write an index into its (staged) folder."""
     content = _FILE.content_of(_Content(index.classes, index.crops), without_defaults=True)
-    (index.folder / INDEX).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (index.folder / INDEX_NAME).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

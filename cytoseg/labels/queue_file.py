@@ -17,7 +17,7 @@ from cytoseg.quoting import short_repr
 from cytoseg.records import RecordFile, RegionAsList, file_key
 from cytoseg.writing import write_atomically
 
-QUEUE = "queue.json"
+QUEUE_NAME = "queue.json"
 QUEUED, SKIPPED = "queued", "skipped"
 BEGUN = "begun"
 """State of a region while its files are written; a region in it without a process was left by a kill."""
@@ -113,8 +113,8 @@ def read_queue(folder: Path) -> Queue:
     Raises:
         LabelError: If the file is damaged or of another format version.
     """
-    path = folder / QUEUE
-    return _FILE.read(path, name=f"{folder.name}/{QUEUE}") if path.exists() else Queue()
+    path = folder / QUEUE_NAME
+    return _FILE.read(path, name=f"{folder.name}/{QUEUE_NAME}") if path.exists() else Queue()
 
 
 @dataclass
@@ -132,7 +132,7 @@ class OpenQueue:
     def write(self, content: Queue) -> None:
         """Replace the content of queue.json."""
         text = json.dumps(_FILE.content_of(content), indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomically(self.folder / QUEUE, text + "\n")
+        write_atomically(self.folder / QUEUE_NAME, text + "\n")
         self.content = content
 
 
@@ -147,7 +147,7 @@ def open_queue(folder: Path) -> Iterator[OpenQueue]:
         LabelError: If the existing queue.json is damaged, or another process keeps it locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / QUEUE, wait_s=_WAIT_S, error=LabelError):
+    with locked(folder / QUEUE_NAME, wait_s=_WAIT_S, error=LabelError):
         yield OpenQueue(folder, read_queue(folder))
 
 

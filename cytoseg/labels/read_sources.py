@@ -31,7 +31,7 @@ from cytoseg.labels.corrections import Correction, correction_of
 from cytoseg.labels.import_settings import NOTHING, ImportState, in_class_list, resolve, values_named
 from cytoseg.labels.original_annotation import OriginalAnnotation
 from cytoseg.labels.proposal_file import is_saved
-from cytoseg.labels.queue_file import QUEUE
+from cytoseg.labels.queue_file import QUEUE_NAME
 from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
 from cytoseg.patterns import composed
 from cytoseg.slides.generated_mark import GeneratedMark, read_mark
@@ -76,7 +76,7 @@ class ReadCrop:
 
 def _nothing_in(source: Path) -> LabelError:
     """Describe a folder without annotations, which may just not be drawn yet."""
-    waiting = sum(1 for _ in source.glob(f"**/*{sidecar.SUFFIX}"))
+    waiting = sum(1 for _ in source.glob(f"**/*{sidecar.SIDECAR_SUFFIX}"))
     if waiting:
         return LabelError(
             f"{source}: nothing is annotated yet, {waiting} crops wait. Open them in labelme, mark what you are sure "
@@ -114,7 +114,7 @@ def find_items(source: Path, state: ImportState) -> Sequence[Item]:
         return _of_file(source, state)
     files, others = find_labelme(source, state.problems)
     slides = [path for path in others if _marks_slide(path)] + _geojson_files(source)
-    others = [path for path in others if path not in slides and path.name != QUEUE]
+    others = [path for path in others if path not in slides and path.name != QUEUE_NAME]
     proposed, files = files, _saved(files, state)
     if others:
         state.notes.append(

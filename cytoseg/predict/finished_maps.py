@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cytoseg.errors import PredictionError
 from cytoseg.maps.map_file import MapFile
-from cytoseg.predict.summary import SUMMARY, SlideSummary, summary_of
+from cytoseg.predict.summary import SUMMARY_NAME, SlideSummary, summary_of
 
 CLASS_MAP = "class_map.ome.tif"
 UNCERTAINTY = "uncertainty.ome.tif"
@@ -41,7 +41,7 @@ def map_versions(folder: Path) -> list[list[int]]:
     Empty for one that is missing, which is reported when it is opened.
     """
     versions: list[list[int]] = []
-    for name in (CLASS_MAP, UNCERTAINTY, SUMMARY):
+    for name in (CLASS_MAP, UNCERTAINTY, SUMMARY_NAME):
         try:
             status = (folder / name).stat()
         except OSError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cytoseg.errors import PredictionError
 from cytoseg.predict.sign_off_file import bundle_of
-from cytoseg.predict.summary import SUMMARY, finished_summary
+from cytoseg.predict.summary import SUMMARY_NAME, finished_summary
 from cytoseg.writing import replaced
 
 FOLDER = "versions"
@@ -38,7 +38,7 @@ def versions_of(run: Path, slide: str) -> list[Version]:
         names = sorted((path.name for path in folder.iterdir()), reverse=True) if folder.is_dir() else []
     except OSError:
         return []
-    found = [version_at(folder / name) for name in names if os.path.isfile(folder / name / SUMMARY)]
+    found = [version_at(folder / name) for name in names if os.path.isfile(folder / name / SUMMARY_NAME)]
     return [version for version in found if version is not None]
 
 
@@ -68,7 +68,7 @@ def keep_version(prediction: Path) -> Version:
         PredictionError: If its summary is damaged, it is replaced meanwhile, or the disk is full.
     """
     version = version_of(prediction)
-    if os.path.isfile(version.folder / SUMMARY):
+    if os.path.isfile(version.folder / SUMMARY_NAME):
         return version
     with replaced(version.folder, error=PredictionError) as place:
         # A link in a foreign run may point to any file of this machine.
@@ -91,7 +91,9 @@ def _name(folder: Path) -> str:
     except ValueError:
         moment = None
     if moment is None or not bundle:
-        raise PredictionError(f"{SUMMARY} does not say when or by which bundle it was made. Predict the slide again.")
+        raise PredictionError(
+            f"{SUMMARY_NAME} does not say when or by which bundle it was made. Predict the slide again."
+        )
     return f"{moment.strftime(_MADE)}-{bundle[:_BUNDLE_DIGITS]}"
 
 

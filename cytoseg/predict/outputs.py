@@ -25,7 +25,7 @@ from cytoseg.objects.parquet import PARQUET, write_parquet
 from cytoseg.objects.settings import ObjectSettings
 from cytoseg.predict.finished_maps import CLASS_MAP, UNCERTAINTY, are_whole
 from cytoseg.predict.preview import draw_preview
-from cytoseg.predict.summary import SUMMARY, summary_of
+from cytoseg.predict.summary import SUMMARY_NAME, summary_of
 from cytoseg.runs import versions
 from cytoseg.slides.fingerprint import slide_sha256, slide_stamp
 from cytoseg.slides.pyramid import About, Pixels, write_pyramid
@@ -140,7 +140,7 @@ def left_out_of(folder: Path, *, least_px: int) -> str:
 
 def is_whole(folder: Path) -> bool:
     """Return whether all outputs of a slide have been written; the summary is the last of them."""
-    return (folder / SUMMARY).exists()
+    return (folder / SUMMARY_NAME).exists()
 
 
 def write_outputs(
@@ -178,7 +178,7 @@ def write_outputs(
         summary["objects"] = totals.record()
         if destination.objects.parquet:
             write_parquet(folder / CELLS, folder / PARQUET, columns=columns_of(Scale(grid.downsample, facts.mpp)))
-    write_atomically(folder / SUMMARY, json.dumps(summary, indent=1, allow_nan=False))
+    write_atomically(folder / SUMMARY_NAME, json.dumps(summary, indent=1, allow_nan=False))
 
 
 def remove_hidden(folder: Path) -> None:

@@ -8,7 +8,7 @@ from cytoseg.errors import PredictionError
 from cytoseg.objects.settings import ClassTotals
 from cytoseg.records import RecordFile
 
-SUMMARY = "summary.json"
+SUMMARY_NAME = "summary.json"
 _ADVICE = "Run `cytoseg predict RECIPE SLIDE` on it again."
 
 
@@ -59,7 +59,7 @@ SUMMARY_FILE = RecordFile(
 
 def summary_of(folder: Path) -> SlideSummary:
     """Read the summary of a prediction; empty if it is missing or damaged."""
-    return SUMMARY_FILE.read_or_none(folder / SUMMARY) or SlideSummary()
+    return SUMMARY_FILE.read_or_none(folder / SUMMARY_NAME) or SlideSummary()
 
 
 def finished_summary(folder: Path) -> SlideSummary:
@@ -70,7 +70,7 @@ def finished_summary(folder: Path) -> SlideSummary:
     """
     found = summary_of(folder)
     if not found.classes:
-        raise PredictionError(f"{SUMMARY} is damaged or of an older version. {_ADVICE}")
+        raise PredictionError(f"{SUMMARY_NAME} is damaged or of an older version. {_ADVICE}")
     return found
 
 

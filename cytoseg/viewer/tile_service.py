@@ -10,7 +10,7 @@ from pathlib import Path
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError, SlideError
 from cytoseg.geometry import Region, Size, downsample_of
-from cytoseg.labels.index import INDEX, load_index
+from cytoseg.labels.index import INDEX_NAME, load_index
 from cytoseg.maps.raster import Raster
 from cytoseg.predict.finished_maps import CLASS_MAP, UNCERTAINTY
 from cytoseg.predict.summary import summary_of
@@ -155,7 +155,7 @@ def _maps_of(subject: Subject) -> tuple[tuple[str, ...], float | None, tuple[str
 
 
 def _truth(subject: Subject, size: Size) -> TruthLayer:
-    path = subject.labels / INDEX
+    path = subject.labels / INDEX_NAME
     if not os.path.isfile(path):  # unlike Path.is_file, this treats inaccessible files as missing
         return TruthLayer(())
     return _marked(subject.labels, path.stat().st_mtime_ns, subject.classes.names, subject.found.slide, size)
@@ -239,7 +239,7 @@ def _unfit(subject: Subject) -> str:
 
 def _version(subject: Subject) -> str:
     prediction = subject.found.prediction
-    files = [subject.found.path, subject.labels / INDEX]
+    files = [subject.found.path, subject.labels / INDEX_NAME]
     files += [] if prediction is None else [prediction / name for name in _MAPS.values()]
     stamps = [path.stat().st_mtime_ns if os.path.exists(path) else 0 for path in files]
     return f"{zlib.crc32(repr((stamps, subject.classes)).encode()):08x}"

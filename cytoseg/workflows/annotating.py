@@ -14,14 +14,14 @@ from PIL import Image
 from torch import nn
 
 from cytoseg.active_learning.candidates import Frame
-from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace, match_test_slides
+from cytoseg.active_learning.queue_slides import QUEUE_FOLDER, QueuePlace, match_test_slides
 from cytoseg.classes import IGNORE
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.features.extract import FeatureExtractor
-from cytoseg.formats.sidecar import SUFFIX, Cut, write_sidecar
+from cytoseg.formats.sidecar import SIDECAR_SUFFIX, Cut, write_sidecar
 from cytoseg.geometry import Region, Size, overlap
 from cytoseg.interpreter.live import LiveInterpreter, LiveView
 from cytoseg.interpreter.proposals_without_labels import MaskHeadProposals
@@ -30,7 +30,7 @@ from cytoseg.labels.corrections import now
 from cytoseg.labels.drawn_marks import CropMarks, Drawn, drawn_of, origin_of, read_marks
 from cytoseg.labels.import_labels import import_labels
 from cytoseg.labels.import_settings import ImportRules
-from cytoseg.labels.index import INDEX, load_index
+from cytoseg.labels.index import INDEX_NAME, load_index
 from cytoseg.labels.readings import place_of, readings_of, save_reading
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.crops import RandSlideCropd
@@ -44,8 +44,8 @@ from cytoseg.workflows.random_places import choose_place, write_place
 from cytoseg.workflows.training_crops import tissue_crops
 from cytoseg.writing import atomic_path
 
-RANDOM = "to_label"
-FOLDERS = (RANDOM, FOLDER)
+RANDOM_CROPS = "to_label"
+FOLDERS = (RANDOM_CROPS, QUEUE_FOLDER)
 """Folders of a run with crops to annotate: random or chosen ones, and the queue."""
 MIN_PX, MAX_PX = 32, 1024
 """Shortest and longest side of a chosen crop: larger ones are slow to paint and to refit on."""
@@ -103,8 +103,8 @@ class Annotating:
         is_test = self._is_test()
         found, problems = [], []
         for folder in FOLDERS:
-            for beside in sorted((self.run / folder).glob(f"[!.]*{SUFFIX}")):
-                path = beside.with_name(beside.name.removesuffix(SUFFIX) + ".png")
+            for beside in sorted((self.run / folder).glob(f"[!.]*{SIDECAR_SUFFIX}")):
+                path = beside.with_name(beside.name.removesuffix(SIDECAR_SUFFIX) + ".png")
                 if not path.is_file():  # a partly written crop
                     continue
                 try:
@@ -135,17 +135,17 @@ class Annotating:
         Raises:
             CytosegError: If no place is left, or a slide cannot be read.
         """
-        folder = self.run / RANDOM
+        folder = self.run / RANDOM_CROPS
         with self._cutting, contextlib.closing(self._tissue.of_size(self.recipe.labels.crop_px)) as crop:
             is_test, taken = self._is_test(), self._taken()
-            first = len(list(folder.glob(f"[!.]*{SUFFIX}")))
+            first = len(list(folder.glob(f"[!.]*{SIDECAR_SUFFIX}")))
             for number in range(first, first + _TRIES):
                 place = choose_place(crop, number, seed=self.recipe.training.seed, taken=taken)
                 if place is not None and not is_test(slide_id(place.slide)):
                     name = f"{slide_id(place.slide)}_{place.region.x}_{place.region.y}.png"
                     if write_place(place, self.recipe, folder, guess=None):
                         return folder / name
-        raise SlideError(f"{RANDOM}: {_TRIES} random places held glass, or lay on test slides or on other crops.")
+        raise SlideError(f"{RANDOM_CROPS}: {_TRIES} random places held glass, or lay on test slides or on other crops.")
 
     def cut(self, slide: Path, name: str, region: Region) -> Path:
         """Cut a chosen region of a slide.
@@ -165,7 +165,7 @@ class Annotating:
             within = overlap(region, opened.levels[0].size)
             frame = Frame(self.recipe.labels.crop_px, self.recipe.slides)
             at = within.at(frame.side(opened) / frame.size_px)
-            path = self.run / RANDOM / f"{name}_{within.x}_{within.y}.png"
+            path = self.run / RANDOM_CROPS / f"{name}_{within.x}_{within.y}.png"
             if path.exists() and origin_of(path).region == within:
                 return path
             _check_chosen(at, path)
@@ -203,7 +203,7 @@ class Annotating:
             CheckpointError: If the run has no network yet.
         """
         is_test = self._is_test()
-        index = load_index(self.labels).crops if (self.labels / INDEX).exists() else ()
+        index = load_index(self.labels).crops if (self.labels / INDEX_NAME).exists() else ()
         others = [entry for entry in index if entry.crop != crop.path.stem and not is_test(entry.slide)]
         with self._computing:
             return self._live.view(picture, None if crop.is_test else label_map, others)
@@ -241,7 +241,7 @@ class Annotating:
 
     def _is_test(self) -> Callable[[str], bool]:
         rules = queue_rules(self.recipe)
-        return match_test_slides(QueuePlace(rules, self.run, self.labels, self.run / FOLDER))
+        return match_test_slides(QueuePlace(rules, self.run, self.labels, self.run / QUEUE_FOLDER))
 
     def _taken(self) -> list[tuple[Path, Region]]:
         """List annotated and waiting regions by slide path."""

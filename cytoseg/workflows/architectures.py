@@ -12,7 +12,7 @@ from typing import Any
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.state import FREE
 from cytoseg.errors import RecipeError
-from cytoseg.labels.index import INDEX
+from cytoseg.labels.index import INDEX_NAME
 from cytoseg.recipe import Recipe
 from cytoseg.recipe.file import recipe_of
 from cytoseg.runs import versions
@@ -154,7 +154,7 @@ def _measured(recipe: Recipe, question: Question, seed: int, track: _Track) -> O
 
 
 def _question(recipe: Recipe, asking: Asking, crop: RandSlideCropd) -> Question:
-    if not (recipe.labels_folder() / INDEX).exists():
+    if not (recipe.labels_folder() / INDEX_NAME).exists():
         return Question(asking, crop, None, ())
     split = split_of(recipe)
     return Question(asking, crop, Learning.of(recipe, split), split.test)

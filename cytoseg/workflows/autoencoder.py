@@ -20,7 +20,7 @@ from cytoseg.shipped import find_base_model
 from cytoseg.workflows.run_pictures import save_grid, save_loss_curve
 from cytoseg.workflows.training_crops import settings_of
 
-FOLDER = "autoencoder"
+AUTOENCODER_FOLDER = "autoencoder"
 
 
 def autoencoder_settings(recipe: Recipe) -> TrainSettings:
@@ -54,7 +54,7 @@ def trained_autoencoder(recipe: Recipe) -> Path:
     Raises:
         CheckpointError: If there is none, or it was trained at another pixel size.
     """
-    folder = recipe.run_folder() / FOLDER
+    folder = recipe.run_folder() / AUTOENCODER_FOLDER
     if not find_checkpoints(folder):
         raise CheckpointError(
             f"{folder}: space.kind={recipe.space.kind} needs an autoencoder, but there is none. Run "

@@ -17,7 +17,16 @@ from cytoseg.errors import CytosegError, LabelError
 from cytoseg.interpreter.bundle import EnsemblePredictor
 from cytoseg.interpreter.pair_selection import GeneratedPair, picture_uncertainty
 from cytoseg.labels.contact_sheet import draw_sheet
-from cytoseg.labels.index import INDEX, SHEET, CropName, LabelIndex, LabelledCrop, load_index, write_crop, write_index
+from cytoseg.labels.index import (
+    INDEX_NAME,
+    SHEET,
+    CropName,
+    LabelIndex,
+    LabelledCrop,
+    load_index,
+    write_crop,
+    write_index,
+)
 from cytoseg.records import RecordFile
 from cytoseg.runs import MetricsLog, read_metrics
 from cytoseg.slides.generated_mark import drawn_mark
@@ -195,10 +204,11 @@ def generated_crops(run_folder: Path, count: int, classes: ClassList) -> tuple[L
         return ()
     folder = run_folder / MADE / "labels"
     try:
-        index = load_index(folder) if (folder / INDEX).exists() else LabelIndex(folder, classes.names, ())
+        index = load_index(folder) if (folder / INDEX_NAME).exists() else LabelIndex(folder, classes.names, ())
     except LabelError as error:
         raise LabelError(
-            f"{folder / INDEX}: the generated pairs cannot be read. Delete {folder} and run `cytoseg make-pairs` again."
+            f"{folder / INDEX_NAME}: the generated pairs cannot be read. Delete {folder} and run `cytoseg make-pairs` "
+            "again."
         ) from error
     if index.classes != classes.names:
         raise LabelError(

@@ -10,13 +10,13 @@ from types import FrameType
 import torch
 
 from cytoseg.errors import RecipeError
-from cytoseg.interrupts import END_SIGNALS, INTERRUPTED, PARENT, signal_handler
+from cytoseg.interrupts import END_SIGNALS, INTERRUPTED, signal_handler
 
 _TORCHRUN = f"""
 import os, sys
 from cytoseg.interrupts import terminate_with_parent
 terminate_with_parent(int(sys.argv.pop(1)))
-os.environ[{PARENT!r}] = str(os.getpid())
+os.environ[{PARENT_VARIABLE!r}] = str(os.getpid())
 from torch.distributed.run import main
 main()
 """

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import Result
 
 from cytoseg.commands.review import streamlit_command
-from cytoseg.interrupts import PARENT
+from cytoseg.interrupts import PARENT_VARIABLE
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows.review_links import TOKEN
 
@@ -121,7 +121,7 @@ def test_the_server_gets_the_process_that_it_must_not_outlive(
     cytoseg: CytosegCommand, ends_with: Callable[..., Any]
 ) -> None:
     ((_, options),) = (ends_with(0), cytoseg("review", "tiny.yaml"))[0]
-    assert options["env"][PARENT] == str(os.getpid())
+    assert options["env"][PARENT_VARIABLE] == str(os.getpid())
 
 
 def test_without_a_recipe_the_app_opens_on_the_runs_here(

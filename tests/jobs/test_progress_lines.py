@@ -2,7 +2,7 @@
 
 import pytest
 
-from cytoseg.duration_text import EVERY
+from cytoseg.duration_text import PROGRESS_VARIABLE
 from cytoseg.jobs.progress_lines import Progress, last_word, read_line
 from cytoseg.terminal import progress
 
@@ -36,7 +36,7 @@ def test_the_commands_own_word_on_its_failure_stays() -> None:
 
 
 def test_the_app_asks_for_more_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv(EVERY, "not a number")
+    monkeypatch.setenv(PROGRESS_VARIABLE, "not a number")
     with progress("slides", 4):
         pass
     assert "so far" not in capsys.readouterr().out

@@ -12,13 +12,13 @@ import widgets
 
 from cytoseg.active_learning.choose_regions import SelectedCandidate
 from cytoseg.active_learning.queue import Ranking, accept, draw_region, gains, rank, skip
-from cytoseg.active_learning.queue_slides import FOLDER, QueuePlace
+from cytoseg.active_learning.queue_slides import QUEUE_FOLDER, QueuePlace
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import predictions
-from cytoseg.labels.index import INDEX
-from cytoseg.labels.queue_file import QUEUE
+from cytoseg.labels.index import INDEX_NAME
+from cytoseg.labels.queue_file import QUEUE_NAME
 from cytoseg.predict.finished_maps import CLASS_MAP, UNCERTAINTY
-from cytoseg.predict.summary import SUMMARY
+from cytoseg.predict.summary import SUMMARY_NAME
 from cytoseg.recipe import labels_of_run, recipe_of_run
 from cytoseg.viewer.deep_zoom import jpeg
 from cytoseg.workflows.queue_rules import queue_rules
@@ -27,7 +27,7 @@ LISTED = 40
 PER_PAGE = 5
 Packed = tuple[str, str, list[tuple[str, bytes]]]
 PANEL_WIDTHS = [1, 1, 1, 1.3]
-DECIDING = (SUMMARY, CLASS_MAP, UNCERTAINTY)
+DECIDING = (SUMMARY_NAME, CLASS_MAP, UNCERTAINTY)
 """Files of a prediction that determine which of its regions are proposed."""
 HELP = (
     "Several networks vote on the class of every pixel. Where they disagree, a few minutes of your time teach them "
@@ -37,14 +37,16 @@ HELP = (
 
 
 def _place(run: Path) -> QueuePlace:
-    return QueuePlace(queue_rules(recipe_of_run(run)), run, labels_of_run(run, state.base_folder()), run / FOLDER)
+    return QueuePlace(queue_rules(recipe_of_run(run)), run, labels_of_run(run, state.base_folder()), run / QUEUE_FOLDER)
 
 
 def _stamps(place: QueuePlace) -> tuple[int, ...]:
     """Return a key that changes with anything that affects the ranking."""
     parent = place.run / "predictions"
     files = [path for name in DECIDING for path in sorted(parent.glob(f"*/{name}"))]
-    return _written([*files, parent, place.run / "recipe.yaml", place.queue / QUEUE, place.queue, place.labels / INDEX])
+    return _written(
+        [*files, parent, place.run / "recipe.yaml", place.queue / QUEUE_NAME, place.queue, place.labels / INDEX_NAME]
+    )
 
 
 def _written(files: Iterable[Path]) -> tuple[int, ...]:
@@ -139,7 +141,9 @@ def _waiting(place: QueuePlace, ranking: Ranking) -> None:
             if st.button(f"Annotate {state.plain(crop)}", key="annotate queued", icon=":material/brush:"):
                 st.session_state["crop to annotate"] = crop
                 st.switch_page("pages/annotate.py")
-        st.caption(f"Or correct and save them in labelme (folder `{FOLDER}` of the run), then import them on Jobs.")
+        st.caption(
+            f"Or correct and save them in labelme (folder `{QUEUE_FOLDER}` of the run), then import them on Jobs."
+        )
     if sentences := gains(place):
         with st.expander("Gain of the queued regions", expanded=True):
             st.markdown("  \n".join(state.plain(sentence) for sentence in sentences))
