@@ -10,7 +10,7 @@ from types import FrameType
 import torch
 
 from cytoseg.errors import RecipeError
-from cytoseg.interrupts import END_SIGNALS, INTERRUPTED, signal_handler
+from cytoseg.interrupts import END_SIGNALS, INTERRUPTED, PARENT_VARIABLE, signal_handler
 
 _TORCHRUN = f"""
 import os, sys
