@@ -83,9 +83,13 @@ def test_the_published_rules_can_be_asked_for(separable: PixelTable) -> None:
 
 @pytest.mark.parametrize(
     ("steps", "passes", "made"),
-    [(500, 21.5, 404), (500, 1.5, 400), (60, 1.5, 60)],  # 21.5 * 300 pixels / 16 = 403.1
+    [(50, 2.15, 41), (50, 1.5, 40), (6, 1.5, 6)],  # 2.15 * 300 pixels / 16 = 40.3
 )
-def test_a_small_table_is_limited_in_passes(separable: PixelTable, steps: int, passes: float, made: int) -> None:
+def test_a_small_table_is_limited_in_passes(
+    separable: PixelTable, steps: int, passes: float, made: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train_mlps.MIN_STEPS == 400
+    monkeypatch.setattr(train_mlps, "MIN_STEPS", 40)
     told: list[tuple[int, int]] = []
     found = _train(separable, steps=steps, passes=passes, on_step=lambda step, of, _loss: told.append((step, of)))
     assert told == [(step, made) for step in range(1, made + 1)]
