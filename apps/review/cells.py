@@ -21,7 +21,7 @@ from cytoseg.geometry import Region
 from cytoseg.objects.object_writer import CELLS
 from cytoseg.viewer.deep_zoom import jpeg
 from cytoseg.viewer.picked_object import object_at, object_picture
-from cytoseg.viewer.slide_catalogue import Found
+from cytoseg.viewer.slide_catalogue import CatalogueEntry
 from cytoseg.viewer.tile_service import SlideView
 
 X, Y, DENSITY = "centroid_x_level0_px", "centroid_y_level0_px", "optical_density_mean"
@@ -101,7 +101,7 @@ def chosen_ids(event: object) -> list[int]:
     return [int(one[0] if isinstance(one, list | tuple) else one) for one in ids]
 
 
-def show(found: Found, view: SlideView, classes: ClassList, clicked: Mapping[str, int] | None) -> None:
+def show(found: CatalogueEntry, view: SlideView, classes: ClassList, clicked: Mapping[str, int] | None) -> None:
     """Show the objects of a predicted slide under the viewer."""
     assert found.prediction is not None
     try:
@@ -189,7 +189,7 @@ def _around(row: "pd.Series[Any]", mpp: float | None) -> Region:
     return Region(round(float(row[X])) - side // 2, round(float(row[Y])) - side // 2, side, side)
 
 
-def _clicked(found: Found, view: SlideView, table: pd.DataFrame, clicked: Mapping[str, int]) -> None:
+def _clicked(found: CatalogueEntry, view: SlideView, table: pd.DataFrame, clicked: Mapping[str, int]) -> None:
     """Show the measurements and the image of the clicked object."""
     assert found.prediction is not None
     look = partial(object_at, found.prediction, view.size, clicked["x"], clicked["y"])

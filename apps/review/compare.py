@@ -12,7 +12,7 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import time_text
 from cytoseg.predict.kept_versions import Version, keep_version, version_at, version_of, versions_of
-from cytoseg.viewer.slide_catalogue import Found
+from cytoseg.viewer.slide_catalogue import CatalogueEntry
 from cytoseg.viewer.tile_service import SlideView
 
 NOTHING = "Nothing"
@@ -42,7 +42,7 @@ class Other:
     way: str
 
 
-def choose(run: Path, found: Found) -> Other | None:
+def choose(run: Path, found: CatalogueEntry) -> Other | None:
     """Offer the other predictions of a slide; return the chosen one, None for nothing.
 
     Args:
@@ -74,7 +74,7 @@ def choose(run: Path, found: Found) -> Other | None:
         return None
 
 
-def _kept(run: Path, found: Found, present: Version | None) -> dict[str, str]:
+def _kept(run: Path, found: CatalogueEntry, present: Version | None) -> dict[str, str]:
     """List the keys of the kept versions of a slide by title, without the present one."""
     keys = {}
     for key, one in tiles.catalogue(run).versions.items():
@@ -84,7 +84,7 @@ def _kept(run: Path, found: Found, present: Version | None) -> dict[str, str]:
     return keys
 
 
-def _present(found: Found) -> Version | None:
+def _present(found: CatalogueEntry) -> Version | None:
     try:
         return None if found.prediction is None else version_of(found.prediction)
     except CytosegError:  # an older summary
@@ -99,7 +99,7 @@ def _offer_keeping(prediction: Path, present: Version) -> None:
         st.rerun()
 
 
-def _looked(run: Path, found: Found, way: str) -> Other:
+def _looked(run: Path, found: CatalogueEntry, way: str) -> Other:
     """Find a slide in another run.
 
     Raises:

@@ -24,7 +24,7 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError, SlideError
 from cytoseg.geometry import Region
 from cytoseg.objects.object_writer import CELLS, OUTLINES, ZIPPED_OUTLINES
-from cytoseg.viewer.object_outlines import Places, outlines_in
+from cytoseg.viewer.object_outlines import ObjectPlaces, outlines_in
 from cytoseg.viewer.tile_service import CLASSES, map_file
 
 PREFIX = "/outlines"
@@ -119,7 +119,7 @@ def _file_of(prediction: Path) -> Path:
 
 
 @lru_cache(maxsize=2)
-def _places(table: Path, written_ns: int) -> Places:
+def _places(table: Path, written_ns: int) -> ObjectPlaces:
     """Read where the objects are.
 
     Raises:
@@ -129,7 +129,7 @@ def _places(table: Path, written_ns: int) -> Places:
     assert found is not None
     try:
         reach = _perimeter(found) / 2  # half a ring's length: no point of it is further away
-        return Places(
+        return ObjectPlaces(
             found["id"].to_numpy(np.int64),
             found["class"].astype(str).tolist(),
             found[cells.X].to_numpy(np.float64),

@@ -21,7 +21,7 @@ from cytoseg.labels.reviewer_names import clean_comment, clean_name
 from cytoseg.metrics.results import CropScores, Evaluation, share_text
 from cytoseg.recipe import labels_of_run
 from cytoseg.review.append_only import log_of
-from cytoseg.review.inter_rater import Pair, compare_people
+from cytoseg.review.inter_rater import Pair, compare_corrections
 from cytoseg.review.review_log import Action, Entry, Judgement, add_entry, log_csv, read_entries
 from cytoseg.review.run_name import name_in_log, named_in_log
 
@@ -151,7 +151,7 @@ def _table(entries: Sequence[Entry]) -> pd.DataFrame:
 def show_agreement(crop: CropScores, classes: ClassList) -> None:
     """Show the agreement of people who corrected this crop, and all crops."""
     folder = corrections_folder(state.run_folder())
-    here, _ = compare_people(folder, classes, crop=crop.crop)
+    here, _ = compare_corrections(folder, classes, crop=crop.crop)
     pairs, problems = _compared(folder, classes, _stamp(folder))
     if not pairs and not problems:
         return
@@ -176,7 +176,7 @@ def _stamp(folder: Path) -> int:
 
 @st.cache_data(show_spinner=False, max_entries=16)
 def _compared(folder: Path, classes: ClassList, stamp: int) -> tuple[list[Pair], list[str]]:
-    return compare_people(folder, classes)
+    return compare_corrections(folder, classes)
 
 
 def agreement_table(pairs: Sequence[Pair], classes: ClassList) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from cytoseg.active_learning.candidates import Predicted, cached_candidates
 from cytoseg.active_learning.choose_regions import Earlier, SelectedCandidate, choose, overlapping, reason
 from cytoseg.active_learning.cut_crops import crop_path, cut_region, predicted_maps
 from cytoseg.active_learning.gain import gain_sentences
-from cytoseg.active_learning.queue_picture import Shown, panels_of
+from cytoseg.active_learning.queue_picture import RegionPicture, panels_of
 from cytoseg.active_learning.queue_slides import ADVICE, QueuePlace, predicted_slides
 from cytoseg.errors import CytosegError, LabelError, PredictionError, SlideError
 from cytoseg.evaluation.learning_curve import read_curves
@@ -197,7 +197,7 @@ def _in_this_round(queue: Queue, place: QueuePlace) -> Queue:
     return Queue(queue.items, tuple(rounds))
 
 
-def draw_region(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predicted]) -> Shown:
+def draw_region(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, Predicted]) -> RegionPicture:
     """Draw the panels of a region.
 
     Raises:
@@ -213,7 +213,7 @@ def draw_region(place: QueuePlace, chosen: SelectedCandidate, slides: dict[str, 
         raise PredictionError(f"{candidate.slide}: its prediction no longer exists. {ADVICE}")
     classes, region = place.rules.cutting.classes, candidate.region
     title = f"{candidate.slide}, x {region.x}, y {region.y}"
-    return Shown(title, reason(chosen, classes.names), panels_of(picture, maps.ids, maps.nats, classes))
+    return RegionPicture(title, reason(chosen, classes.names), panels_of(picture, maps.ids, maps.nats, classes))
 
 
 def gains(place: QueuePlace) -> list[str]:

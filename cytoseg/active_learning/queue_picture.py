@@ -20,7 +20,7 @@ Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class RegionPicture:
     """One region as displayed.
 
     Attributes:
@@ -62,7 +62,7 @@ def panels_of(
     )
 
 
-def draw_queue(shown: Sequence[Shown], classes: ClassList) -> Image.Image:
+def draw_queue(shown: Sequence[RegionPicture], classes: ClassList) -> Image.Image:
     """Draw regions below each other with panels and reasons, and a legend on top.
 
     Args:
@@ -85,7 +85,7 @@ def draw_queue(shown: Sequence[Shown], classes: ClassList) -> Image.Image:
     return sheet
 
 
-def _draw_row(sheet: Image.Image, entry: Shown, y: int, sides: Sequence[int]) -> None:
+def _draw_row(sheet: Image.Image, entry: RegionPicture, y: int, sides: Sequence[int]) -> None:
     x = GAP_PX
     for (title, picture), side in zip(entry.panels, sides, strict=True):
         put_titled(sheet, picture, title, (x, y), _SPACING)
@@ -94,10 +94,10 @@ def _draw_row(sheet: Image.Image, entry: Shown, y: int, sides: Sequence[int]) ->
         put_text(sheet, (x, y + number * LINE_PX), line)
 
 
-def _row_height(entry: Shown) -> int:
+def _row_height(entry: RegionPicture) -> int:
     pictures = LINE_PX + max(len(picture) for _, picture in entry.panels)
     return max(pictures, len(_lines(entry)) * LINE_PX) + 2 * GAP_PX
 
 
-def _lines(entry: Shown) -> list[str]:
+def _lines(entry: RegionPicture) -> list[str]:
     return [*wrapped(entry.title, TEXT_PX), "", *wrapped(entry.reason, TEXT_PX)]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytoseg.active_learning.queue_picture import Shown, draw_queue
+from cytoseg.active_learning.queue_picture import RegionPicture, draw_queue
 from cytoseg.anomaly.regions import AnomalousRegion, read_ratios
 from cytoseg.anomaly.scores import RESIDUAL
 from cytoseg.anomaly.thresholds import Thresholds
@@ -57,7 +57,7 @@ def region_picture(
     panels.append((f"changed by redrawing, 0 to {brightest:.0%}", _veiled(large, grey)))
     where = f"{slide.path.name}, x {found.region.x}, y {found.region.y}"
     reason = f"{found.kind} {found.score:.1f} times the threshold, mostly {found.label}"
-    return draw_queue([Shown(where, reason, tuple(panels))], classes)
+    return draw_queue([RegionPicture(where, reason, tuple(panels))], classes)
 
 
 def _painted(large: NDArray[np.uint8], ratio: NDArray[np.float32], name: str) -> tuple[str, NDArray[np.uint8]]:

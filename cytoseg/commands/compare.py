@@ -10,7 +10,7 @@ from cytoseg.studies.compare import as_markdown, compare, seconds_each
 from cytoseg.terminal import say, weighted_progress
 from cytoseg.workflows.backbone import backbone_folder, run_backbone, sources_sentence
 from cytoseg.workflows.compared_methods import (
-    Learning,
+    TrainingData,
     all_methods,
     quick_methods,
     report_skipped_methods,
@@ -48,7 +48,7 @@ def run(
         unet, _, backbone = run_backbone(current.recipe, current.folder)
         if not quick:
             report_skipped_methods()
-        learning = Learning.of(current.recipe, split)
+        learning = TrainingData.of(current.recipe, split)
         task = task_of(current.recipe, split, learning.device, seeds=1 if quick else seeds)
         task = replace(task, remark=sources_sentence(backbone_folder(current.recipe, current.folder)))
         methods = (quick_methods if quick else all_methods)(learning, unet, backbone)

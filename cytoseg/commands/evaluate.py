@@ -8,7 +8,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from cytoseg.evaluation.evaluate import Method, Prediction, Scoring, evaluate
+from cytoseg.evaluation.evaluate import CropPrediction, Method, Scoring, evaluate
 from cytoseg.evaluation.history import earlier_kept
 from cytoseg.evaluation.results_file import EvaluationInputs, saved_evaluation
 from cytoseg.evaluation.tables import evaluation_table
@@ -100,7 +100,9 @@ def _forest(train: tuple[LabelledCrop, ...], *, seed: int) -> Method:
             [c.picture() for c in train], [c.label_map() for c in train], seed=seed, on_trees=bar.update
         )
     seconds = time.perf_counter() - begin
-    return Method("forest", "Random forest, 72 filters", lambda picture: Prediction(forest.predict(picture)), seconds)
+    return Method(
+        "forest", "Random forest, 72 filters", lambda picture: CropPrediction(forest.predict(picture)), seconds
+    )
 
 
 def _commonest(train: tuple[LabelledCrop, ...]) -> Method:
@@ -108,7 +110,7 @@ def _commonest(train: tuple[LabelledCrop, ...]) -> Method:
     return Method(
         "commonest",
         "Commonest class always",
-        lambda picture: Prediction(np.full(picture.shape[:2], commonest, np.uint8)),
+        lambda picture: CropPrediction(np.full(picture.shape[:2], commonest, np.uint8)),
         None,
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cytoseg.active_learning.queue import Ranking, accept, draw_region, gains, rank
-from cytoseg.active_learning.queue_picture import Shown, draw_queue
+from cytoseg.active_learning.queue_picture import RegionPicture, draw_queue
 from cytoseg.active_learning.queue_slides import QUEUE_FOLDER, QueuePlace
 from cytoseg.errors import PredictionError, report
 from cytoseg.leftovers import sweep_files
@@ -60,7 +60,7 @@ def run(
         say_next("label-import", str(folder), "--recipe", recipe)
 
 
-def _accept_all(place: QueuePlace, ranking: Ranking) -> list[Shown]:
+def _accept_all(place: QueuePlace, ranking: Ranking) -> list[RegionPicture]:
     """Write the regions; return the images of the new ones."""
     pictures = []
     with progress("regions", len(ranking.chosen)) as bar:

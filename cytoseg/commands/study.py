@@ -21,7 +21,7 @@ from cytoseg.terminal import progress, say, weighted_progress
 from cytoseg.workflows.architectures import VARIANTS, compare_architectures, variants_of
 from cytoseg.workflows.backbone import run_backbone
 from cytoseg.workflows.compared_methods import (
-    Learning,
+    TrainingData,
     baselines,
     decoders,
     imagenet_unet,
@@ -67,7 +67,7 @@ def label_efficiency_command(
     ):
         split = split_of(current.recipe)
         unet, _, backbone = run_backbone(current.recipe, current.folder)
-        learning = Learning.of(current.recipe, split)
+        learning = TrainingData.of(current.recipe, split)
         report_skipped_methods()
 
         def methods_of(draw: Draw) -> list[ComparedMethod]:

@@ -16,7 +16,7 @@ _WAIT_S = 30.0
 
 
 @dataclass(frozen=True)
-class Origin:
+class SampleOrigin:
     """Everything that determines sample i.
 
     Attributes:
@@ -56,10 +56,10 @@ class Origin:
         return f"{drawn}_{self.crops_seen:09d}_{self.sha256[:8]}{guided}{enlarged}"
 
 
-_FILE = RecordFile(Origin, CytosegError, "Remove the folder and try again.")
+_FILE = RecordFile(SampleOrigin, CytosegError, "Remove the folder and try again.")
 
 
-def open_folder(samples: Path, origin: Origin) -> Path:
+def open_folder(samples: Path, origin: SampleOrigin) -> Path:
     """Find or create the folder of samples and write samples.json, which describes them.
 
     Args:
@@ -83,7 +83,7 @@ def open_folder(samples: Path, origin: Origin) -> Path:
     raise CytosegError(f"{own}: holds samples that its {ABOUT} does not describe. Remove the folder and try again.")
 
 
-def source_of(origin: Origin) -> str:
+def source_of(origin: SampleOrigin) -> str:
     """Describe in a few words where samples come from."""
     return f"{origin.sampler} sample, seed {origin.seed}, model {origin.sha256[:8]}"
 
@@ -104,7 +104,7 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)
 
 
-def _belongs(folder: Path, origin: Origin) -> bool:
+def _belongs(folder: Path, origin: SampleOrigin) -> bool:
     about = folder / ABOUT
     if not about.exists():
         return next(folder.glob("sample_*.png"), None) is None

@@ -39,7 +39,7 @@ Map = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Prediction:
+class CropPrediction:
     """Prediction of a method for one crop.
 
     Attributes:
@@ -66,7 +66,7 @@ class Method:
 
     key: str
     title: str
-    predict: Callable[[NDArray[np.uint8]], Prediction]
+    predict: Callable[[NDArray[np.uint8]], CropPrediction]
     train_seconds: float | None
 
 
@@ -215,7 +215,7 @@ def _predict_crop(
             write_crop_pictures(folder / "crops" / crop.crop, maps, classes)
 
 
-def _add_certainty(tally: _Tally, found: Prediction, truth: Map, *, classes: int) -> None:
+def _add_certainty(tally: _Tally, found: CropPrediction, truth: Map, *, classes: int) -> None:
     """Accumulate confidence and errors of a crop's prediction, without ignored pixels."""
     labelled = truth != IGNORE
     predicted, right = found.class_map[labelled], truth[labelled]
@@ -233,7 +233,7 @@ def _add_certainty(tally: _Tally, found: Prediction, truth: Map, *, classes: int
         tally.risks[measure] = tally.risks[measure] + counts if measure in tally.risks else counts
 
 
-def _check_finite(found: Prediction, crop: str) -> None:
+def _check_finite(found: CropPrediction, crop: str) -> None:
     for numbers in (found.disagreement, found.probabilities):
         if numbers is not None and not np.isfinite(numbers).all():
             raise PredictionError(

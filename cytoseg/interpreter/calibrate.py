@@ -20,7 +20,7 @@ RANGE = (0.1, 10.0)
 
 
 @dataclass(frozen=True)
-class Calibration:
+class TemperatureFit:
     """Effect of the temperature on pixels seen neither by the voting members nor in its fit.
 
     Attributes:
@@ -68,7 +68,7 @@ class _Held:
         return float(-(of_truth.clamp_min(1e-12).log() * self.weights).sum())
 
 
-def calibrate(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int) -> Calibration:
+def calibrate(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int) -> TemperatureFit:
     """Fit the temperature that divides the logits, and measure its effect.
 
     Each pixel is evaluated by the soft vote of the members that hold out its slide, whatever the recipe's rule, and is
@@ -89,7 +89,7 @@ def calibrate(ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int)
     crossed = [_middle([other for j, other in enumerate(asked) if j != i] or asked) for i in range(len(held))]
     total = sum(float(fold.weights.sum()) for fold in held)
     ones = [1.0] * len(held)
-    return Calibration(
+    return TemperatureFit(
         _middle(asked),
         sum(len(fold.classes) for fold in held),
         *(_ece(held, temperatures) for temperatures in (ones, crossed)),

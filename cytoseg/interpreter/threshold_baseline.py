@@ -14,7 +14,7 @@ LEVELS = 64
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class DensityThresholds:
     """A class for each of 64 densities.
 
     Attributes:
@@ -38,7 +38,7 @@ class Thresholds:
 
 def fit_thresholds(
     pictures: Sequence[NDArray[np.uint8]], label_maps: Sequence[NDArray[np.uint8]], *, classes: int
-) -> Thresholds:
+) -> DensityThresholds:
     """Find the most frequent class of each optical density; with two classes this is a threshold.
 
     A density without labelled pixels takes the class of the nearest one that has some.
@@ -64,7 +64,7 @@ def fit_thresholds(
             f"no pixel of the {len(pictures)} training crops is labelled. Annotate some and import them again."
         )
     nearest = seen[np.abs(np.arange(LEVELS)[:, None] - seen[None]).argmin(axis=1)]
-    return Thresholds(counts[nearest].argmax(axis=1).astype(np.uint8))
+    return DensityThresholds(counts[nearest].argmax(axis=1).astype(np.uint8))
 
 
 def _levels(picture: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from cytoseg.errors import LabelError
 from cytoseg.features.pixel_rows import row_blocks
 from cytoseg.features.pixel_table import PixelTable
-from cytoseg.interpreter.calibrate import Calibration, calibrate
+from cytoseg.interpreter.calibrate import TemperatureFit, calibrate
 from cytoseg.interpreter.etf import simplex
 from cytoseg.interpreter.holdout import LOOK_STEPS, BestWeights, Folds, fold_by_slide
 from cytoseg.interpreter.mlp import Ensemble, member_losses
@@ -34,7 +34,7 @@ class Trained:
 
     ensemble: Ensemble
     kept_steps: tuple[int, ...] | None = None
-    calibration: Calibration | None = None
+    calibration: TemperatureFit | None = None
 
 
 def train_ensemble(

@@ -27,7 +27,7 @@ class Pair:
     agreement: Agreement
 
 
-def compare_people(folder: Path, classes: ClassList, *, crop: str | None = None) -> tuple[list[Pair], list[str]]:
+def compare_corrections(folder: Path, classes: ClassList, *, crop: str | None = None) -> tuple[list[Pair], list[str]]:
     """Compare the latest corrections of each pair of reviewers, pooled over crops.
 
     Args:

@@ -58,7 +58,7 @@ class JudgementConflict:
 
 
 @dataclass(frozen=True)
-class Resolution:
+class JudgementResolution:
     """A third person's verdict on a crop that others judged differently.
 
     Attributes:
@@ -85,7 +85,7 @@ class Resolution:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry(Resolution):
+class Entry(JudgementResolution):
     """A resolution with its number and time (UTC, ISO 8601)."""
 
     id: int
@@ -143,7 +143,9 @@ def resolve_judgements(
             "has not judged it."
         )
     accepted, rejected = (", ".join(one.author for one in side) for side in (conflict.accepted, conflict.rejected))
-    said = Resolution(author, run, conflict.crop, conflict.slide, verdict, accepted, rejected, conflict.sha256, comment)
+    said = JudgementResolution(
+        author, run, conflict.crop, conflict.slide, verdict, accepted, rejected, conflict.sha256, comment
+    )
     runs = {run, *(one.run for one in (*conflict.accepted, *conflict.rejected))}
     with writing(log, _TABLE) as connection:
         done = select_rows(connection, _TABLE, Entry, {"crop": conflict.crop})

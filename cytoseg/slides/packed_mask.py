@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Places:
+class PackedMask:
     """The True positions of a mask, numbered row by row.
 
     Attributes:
@@ -21,7 +21,7 @@ class Places:
     before: NDArray[np.int64]
 
     @classmethod
-    def of(cls, mask: NDArray[np.bool_]) -> "Places":
+    def of(cls, mask: NDArray[np.bool_]) -> "PackedMask":
         """Pack an (h, w) bool mask."""
         before = np.concatenate([[0], np.cumsum(np.count_nonzero(mask, axis=1), dtype=np.int64)])
         return cls(mask.shape[1], np.packbits(mask, axis=1), before)

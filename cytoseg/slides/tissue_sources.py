@@ -7,7 +7,7 @@ from pathlib import Path
 from cytoseg.errors import SlideError, report, together
 from cytoseg.geometry import Size
 from cytoseg.slides.open import check_whole, open_slide
-from cytoseg.slides.packed_mask import Places
+from cytoseg.slides.packed_mask import PackedMask
 from cytoseg.slides.resolution import downsample_to
 from cytoseg.slides.settings import SlidesSection
 from cytoseg.slides.tissue_mask import tissue_mask
@@ -27,7 +27,7 @@ class SlideSource:
     path: Path
     size: Size
     side_px: int
-    tissue: Places
+    tissue: PackedMask
 
     @property
     def weight(self) -> float:
@@ -67,7 +67,7 @@ def find_tissue(
                         "Exclude it (slides.exclude) or lower crops.size_px."
                     )
                 tissue = tissue_mask(slide, settings.background)
-                sources.append(SlideSource(path, size, side, Places.of(tissue.mask)))
+                sources.append(SlideSource(path, size, side, PackedMask.of(tissue.mask)))
         except SlideError as error:
             problems.append(str(error))
     if on_unreadable is not None and sources:

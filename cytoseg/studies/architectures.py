@@ -19,7 +19,7 @@ _GREY = "#999999"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class VariantOutcome:
     """Result of one training of one variant.
 
     Attributes:
@@ -43,7 +43,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _StoredOutcome(StoredResult):
-    outcome: Outcome
+    outcome: VariantOutcome
 
 
 _FILE = result_file(_StoredOutcome)
@@ -59,10 +59,10 @@ class VariantRow:
     """
 
     name: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[VariantOutcome, ...]
 
     def of(self, what: str) -> list[float]:
-        """Return one number per seed: a field of ``Outcome``, ``loss RANGE`` or ``iou NUMBER``, if defined."""
+        """Return one number per seed: a field of ``VariantOutcome``, ``loss RANGE`` or ``iou NUMBER``, if defined."""
         kind, _, which = what.partition(" ")
         found: list[Any] = []
         for outcome in self.outcomes:
@@ -75,19 +75,19 @@ class VariantRow:
         return [float(value) for value in found if value is not None]
 
 
-def outcome_or_stored(path: Path, decides: Mapping[str, Any], train: Callable[[], Outcome]) -> Outcome:
+def outcome_or_stored(path: Path, decides: Mapping[str, Any], train: Callable[[], VariantOutcome]) -> VariantOutcome:
     """Train and measure a variant once, or return the stored outcome of the same inputs.
 
     Args:
         path: JSON file of the outcome.
         decides: Everything that determines it, as JSON.
-        train: Trains and returns the `Outcome`.
+        train: Trains and returns the `VariantOutcome`.
     """
     found = stored_outcome(path, decides)
     return found or write_result(path, _StoredOutcome(digest_of(decides), train()), _FILE).outcome
 
 
-def stored_outcome(path: Path, decides: Mapping[str, Any]) -> Outcome | None:
+def stored_outcome(path: Path, decides: Mapping[str, Any]) -> VariantOutcome | None:
     """Return the stored outcome of these inputs, or None; parameters as in ``outcome_or_stored``."""
     found = read_result(path, digest_of(decides), _FILE)
     return None if found is None else found.outcome

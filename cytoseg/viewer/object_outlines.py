@@ -28,7 +28,7 @@ _MAX_UNPACKED = 50  # times the bytes of the zip file; outlines take five to sev
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class ObjectPlaces:
     """Where the objects of a slide are, in the order of cells.csv; lengths in level-0 pixels.
 
     Attributes:
@@ -46,7 +46,7 @@ class Places:
     reach: NDArray[np.float64]
 
 
-def outlines_in(path: Path, places: Places, region: Region, *, pixel: float) -> dict[str, Any]:
+def outlines_in(path: Path, places: ObjectPlaces, region: Region, *, pixel: float) -> dict[str, Any]:
     """Return the objects in a region.
 
     Args:
@@ -75,19 +75,19 @@ def outlines_in(path: Path, places: Places, region: Region, *, pixel: float) -> 
     return {"objects": _objects(path, ends, places, seen[~small], pixel), "dots": dots, "total": total}
 
 
-def _in_view(places: Places, region: Region) -> NDArray[np.bool_]:
+def _in_view(places: ObjectPlaces, region: Region) -> NDArray[np.bool_]:
     across = np.abs(places.x - (region.x + region.width / 2)) <= places.reach + region.width / 2
     down = np.abs(places.y - (region.y + region.height / 2)) <= places.reach + region.height / 2
     return np.asarray(across & down, np.bool_)
 
 
-def _dot(places: Places, row: int) -> dict[str, Any]:
+def _dot(places: ObjectPlaces, row: int) -> dict[str, Any]:
     x, y = float(places.x[row]), float(places.y[row])
     return {"id": int(places.ids[row]), "class": places.names[row], "x": round(x, 1), "y": round(y, 1)}
 
 
 def _objects(
-    path: Path, ends: NDArray[np.int64], places: Places, rows: NDArray[np.int64], pixel: float
+    path: Path, ends: NDArray[np.int64], places: ObjectPlaces, rows: NDArray[np.int64], pixel: float
 ) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if not len(rows):

@@ -25,7 +25,7 @@ _DISKS = Lanes(threads=1, limit_s=5.0)
 
 
 @dataclass(frozen=True)
-class Found:
+class CatalogueEntry:
     """A slide that may be shown.
 
     Attributes:
@@ -53,12 +53,12 @@ class Catalogue:
         outside: Number of symlinks that lead out of the recipe's folders; they are not shown.
     """
 
-    slides: dict[str, Found]
+    slides: dict[str, CatalogueEntry]
     gone: tuple[str, ...]
     outside: int
-    versions: dict[str, Found] = field(default_factory=dict)
+    versions: dict[str, CatalogueEntry] = field(default_factory=dict)
 
-    def named(self, key: str) -> Found | None:
+    def named(self, key: str) -> CatalogueEntry | None:
         """Return the slide or version of a key, if there is one."""
         return self.slides.get(key) or self.versions.get(key)
 
@@ -80,7 +80,7 @@ def list_slides(run: Path, *, folders: Sequence[Path], include: Sequence[str], e
     roots = [root for root, _ in listings if root is not None]
     real = {path: name for _, found in listings for path, name in found.items()}
     inside = {path: name for path, name in real.items() if any(path.is_relative_to(root) for root in roots)}
-    slides: dict[str, Found] = {}
+    slides: dict[str, CatalogueEntry] = {}
     for path, name in inside.items():
         _add(slides, slide_id(name), path)
     gone = []
@@ -95,9 +95,9 @@ def list_slides(run: Path, *, folders: Sequence[Path], include: Sequence[str], e
     return Catalogue(listed, tuple(gone), len(real) - len(inside), _versions(run, listed))
 
 
-def _versions(run: Path, slides: Mapping[str, Found]) -> dict[str, Found]:
+def _versions(run: Path, slides: Mapping[str, CatalogueEntry]) -> dict[str, CatalogueEntry]:
     """List the kept versions of the slides' predictions that were made of these very files."""
-    versions: dict[str, Found] = {}
+    versions: dict[str, CatalogueEntry] = {}
     for key, found in slides.items():
         folder = found.slide if found.prediction is None else found.prediction.name
         for kept in versions_of(run, folder):
@@ -107,7 +107,7 @@ def _versions(run: Path, slides: Mapping[str, Found]) -> dict[str, Found]:
     return versions
 
 
-def check_still_there(found: Found) -> None:
+def check_still_there(found: CatalogueEntry) -> None:
     """Refuse a slide that has been removed since it was listed, or replaced by a symlink.
 
     Raises:
@@ -142,16 +142,16 @@ def _in_folder(folder: Path, include: Sequence[str], exclude: Sequence[str]) -> 
         return []
 
 
-def _add(slides: dict[str, Found], slide: str, path: Path) -> Found:
+def _add(slides: dict[str, CatalogueEntry], slide: str, path: Path) -> CatalogueEntry:
     number, key = 1, slide
     while key in slides:
         number += 1
         key = f"{slide} ({number})"
-    slides[key] = Found(key, slide, path)
+    slides[key] = CatalogueEntry(key, slide, path)
     return slides[key]
 
 
-def _predicted(folder: Path, slides: Iterable[Found]) -> Path | None:
+def _predicted(folder: Path, slides: Iterable[CatalogueEntry]) -> Path | None:
     """Find the predicted file: a slide of the recipe, or the one named in the summary."""
     summary = summary_of(folder)
     for found in slides:

@@ -19,7 +19,7 @@ from cytoseg.slides.open import open_slide, read_at
 from cytoseg.slides.slide import Slide
 from cytoseg.viewer.deep_zoom import TilePyramid, class_palette, jpeg, painted, ramp_palette
 from cytoseg.viewer.layers import ClassLayer, TruthLayer, UncertaintyLayer, brightest_nats, placed_crops
-from cytoseg.viewer.slide_catalogue import Found, check_still_there, is_predicted
+from cytoseg.viewer.slide_catalogue import CatalogueEntry, check_still_there, is_predicted
 
 SLIDE, CLASSES, DISAGREEMENT, TRUTH = "slide", "classes", "uncertainty", "truth"
 _MAPS = {CLASSES: CLASS_MAP, DISAGREEMENT: UNCERTAINTY}
@@ -37,7 +37,7 @@ class Subject:
         labels: The run's labels folder; need not exist.
     """
 
-    found: Found
+    found: CatalogueEntry
     classes: ClassList
     labels: Path
 

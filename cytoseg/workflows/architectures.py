@@ -17,8 +17,15 @@ from cytoseg.recipe import Recipe
 from cytoseg.recipe.file import recipe_of
 from cytoseg.runs import versions
 from cytoseg.slides.crops import RandSlideCropd
-from cytoseg.studies.architectures import CONTROL, Outcome, VariantRow, outcome_or_stored, stored_outcome, write_study
-from cytoseg.workflows.compared_methods import Learning
+from cytoseg.studies.architectures import (
+    CONTROL,
+    VariantOutcome,
+    VariantRow,
+    outcome_or_stored,
+    stored_outcome,
+    write_study,
+)
+from cytoseg.workflows.compared_methods import TrainingData
 from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.recipe_slides import slide_files
 from cytoseg.workflows.training_crops import tissue_crops
@@ -109,7 +116,7 @@ def compare_architectures(
         paths = [folder / "runs" / f"{training.name}-{training.seed}.json" for training in trainings]
         left = sum(stored_outcome(*both) is None for both in zip(paths, decides, strict=True))
         track = _Track(on_part, asking.seconds, recipe.training.crops, left)
-        outcomes: dict[str, list[Outcome]] = {}
+        outcomes: dict[str, list[VariantOutcome]] = {}
         for training, path, decided in zip(trainings, paths, decides, strict=True):
             train = partial(_measured, variants[training.name], question, training.seed, track)
             outcomes.setdefault(training.title, []).append(outcome_or_stored(path, decided, train))
@@ -147,7 +154,7 @@ class _Track:
         self.on_part(round(self.done * each + min(part, each)), max(1, round(self.trainings * each)))
 
 
-def _measured(recipe: Recipe, question: Question, seed: int, track: _Track) -> Outcome:
+def _measured(recipe: Recipe, question: Question, seed: int, track: _Track) -> VariantOutcome:
     outcome = measure(recipe, question, seed=seed, on_crops=partial(track.seen, time.monotonic()))
     track.done += 1
     return outcome
@@ -157,7 +164,7 @@ def _question(recipe: Recipe, asking: Asking, crop: RandSlideCropd) -> Question:
     if not (recipe.labels_folder() / INDEX_NAME).exists():
         return Question(asking, crop, None, ())
     split = split_of(recipe)
-    return Question(asking, crop, Learning.of(recipe, split), split.test)
+    return Question(asking, crop, TrainingData.of(recipe, split), split.test)
 
 
 def _decides(recipe: Recipe, question: Question, seed: int) -> dict[str, Any]:

@@ -67,7 +67,7 @@ _OTHER_S = (28, 22)
 
 
 @dataclass(frozen=True)
-class Learning:
+class TrainingData:
     """Training data shared by all methods.
 
     Attributes:
@@ -83,19 +83,19 @@ class Learning:
     device: torch.device
 
     @classmethod
-    def of(cls, recipe: Recipe, split: Split) -> "Learning":
+    def of(cls, recipe: Recipe, split: Split) -> "TrainingData":
         """Read the train crops."""
         device = pick_device(recipe.training.device)
         if device.type == "cpu":
             tune_cpu_allocator()
         return cls(recipe, split.train, read_labelled(split.train), device)
 
-    def only(self, numbers: Sequence[int]) -> "Learning":
+    def only(self, numbers: Sequence[int]) -> "TrainingData":
         """Select some of the train crops."""
         return replace(self, crops=tuple(self.crops[i] for i in numbers), labelled=self.labelled.only(numbers))
 
 
-def baselines(learning: Learning, *, scratch_steps: int = STEPS) -> list[ComparedMethod]:
+def baselines(learning: TrainingData, *, scratch_steps: int = STEPS) -> list[ComparedMethod]:
     """List the baselines without the diffusion model, simplest first.
 
     Args:
@@ -136,7 +136,7 @@ def baselines(learning: Learning, *, scratch_steps: int = STEPS) -> list[Compare
     ]
 
 
-def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
+def mlps(learning: TrainingData, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
     """List the MLPs, trained equally on different features.
 
     Args:
@@ -183,7 +183,9 @@ def mlps(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) ->
     return [found[0], compared("random", ("ddpm",), title=title, network=untrained), *found[1:]]
 
 
-def timed(methods: Sequence[ComparedMethod], learning: Learning, test: Sequence[LabelledCrop]) -> list[ComparedMethod]:
+def timed(
+    methods: Sequence[ComparedMethod], learning: TrainingData, test: Sequence[LabelledCrop]
+) -> list[ComparedMethod]:
     """Add the estimated seconds to each method, on a CPU only.
 
     Args:
@@ -213,7 +215,7 @@ def key_of_own_features(recipe: Recipe) -> str:
     return next((key for key, names in _SETS.items() if names == recipe.features.extractors), "own")
 
 
-def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
+def decoders(learning: TrainingData, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
     """List the network tuned from the diffusion model and from random weights, to show the gain from pretraining.
 
     Args:
@@ -246,7 +248,7 @@ def decoders(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]
     ]
 
 
-def imagenet_unet(learning: Learning) -> list[ComparedMethod]:
+def imagenet_unet(learning: TrainingData) -> list[ComparedMethod]:
     """List the U-Net with an ImageNet encoder, tuned on the labelled crops only; empty without its weights.
 
     Args:
@@ -270,7 +272,7 @@ def imagenet_unet(learning: Learning) -> list[ComparedMethod]:
     )
 
 
-def segdiff(learning: Learning) -> list[ComparedMethod]:
+def segdiff(learning: TrainingData) -> list[ComparedMethod]:
     """List the diffusion model of class maps, which is trained on the labelled crops only.
 
     Args:
@@ -288,7 +290,7 @@ def segdiff(learning: Learning) -> list[ComparedMethod]:
     return [ComparedMethod("segdiff", f"SegDiff, {recipe.segdiff.votes} draws", fit, settings)]
 
 
-def quick_methods(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
+def quick_methods(learning: TrainingData, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
     """List what ``compare --quick`` trains: the baselines and the MLPs on the recipe's features.
 
     The U-Net from scratch gets a quarter of its steps; all of them would take longer than everything else together.
@@ -303,7 +305,7 @@ def quick_methods(learning: Learning, unet: nn.Module, backbone: Mapping[str, ob
     return [*baselines(learning, scratch_steps=STEPS // 4), *ours]
 
 
-def all_methods(learning: Learning, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
+def all_methods(learning: TrainingData, unet: nn.Module, backbone: Mapping[str, object]) -> list[ComparedMethod]:
     """List everything that ``compare`` trains for a recipe, in the order of its table.
 
     Args:
@@ -329,13 +331,13 @@ def report_skipped_methods() -> None:
         )
 
 
-def _fit_decoder(learning: Learning, unet: nn.Module, settings: TuneSettings) -> Predict:
+def _fit_decoder(learning: TrainingData, unet: nn.Module, settings: TuneSettings) -> Predict:
     with unlabelled_slides(learning.recipe) as unlabelled:
         return _tuned(learning, unet, learning.recipe.architecture(), settings, unlabelled)
 
 
 def _tuned(
-    learning: Learning,
+    learning: TrainingData,
     unet: nn.Module,
     architecture: Architecture,
     settings: TuneSettings,
@@ -353,7 +355,7 @@ def _tuned(
     return _predictor(_bundle(recipe, found.decoder.unet, architecture, found.decoder), learning.device)
 
 
-def mlps_on(learning: Learning, unet: nn.Module, *, seed: int) -> Predict:
+def mlps_on(learning: TrainingData, unet: nn.Module, *, seed: int) -> Predict:
     """Train the recipe's MLPs on the taps of a network alone.
 
     Args:
@@ -365,7 +367,7 @@ def mlps_on(learning: Learning, unet: nn.Module, *, seed: int) -> Predict:
     return _fit_mlps(learning, unet, features, seed=seed)
 
 
-def _fit_mlps(learning: Learning, unet: nn.Module, features: FeatureSettings, *, seed: int) -> Predict:
+def _fit_mlps(learning: TrainingData, unet: nn.Module, features: FeatureSettings, *, seed: int) -> Predict:
     recipe, device, precision = learning.recipe, learning.device, learning.recipe.training.precision
     architecture, classes = recipe.architecture(), recipe.class_list()
     extractor = FeatureExtractor(unet, architecture, features, device=device, precision=precision)

@@ -18,7 +18,7 @@ from cytoseg.diffusion.add_noise import alpha_bar
 from cytoseg.diffusion.class_map import MapConditioned
 from cytoseg.diffusion.failed_samples import fault_of
 from cytoseg.diffusion.sample import ddim, ddpm, noise_of
-from cytoseg.diffusion.sample_folder import Origin, open_folder, sample_path, source_of
+from cytoseg.diffusion.sample_folder import SampleOrigin, open_folder, sample_path, source_of
 from cytoseg.diffusion.settings import DiffusionSection
 from cytoseg.diffusion.space import decoded, space_of
 from cytoseg.diffusion.state import load_backbone
@@ -74,7 +74,7 @@ class DrawnSamples:
     """
 
     folder: Path
-    origin: Origin
+    origin: SampleOrigin
     numbers: tuple[int, ...]
     faults: dict[int, str]
     small: Path | None = None
@@ -98,7 +98,7 @@ def draw_samples(current: Run, n: int, drawing: Drawing) -> DrawnSamples:
     with _small_image_source(recipe, drawing) as small:
         unet, _, backbone = load_backbone(current.folder / "ddpm", recipe.architecture())
         crops_seen, sha256 = cast(int, backbone["crops_seen"]), str(backbone["sha256"])
-        origin = Origin(drawing.sampler, steps, drawing.seed, recipe.crops.size_px, crops_seen, sha256)
+        origin = SampleOrigin(drawing.sampler, steps, drawing.seed, recipe.crops.size_px, crops_seen, sha256)
         if isinstance(guided, Guidance):
             origin = replace(origin, guide=guided.class_id, scale=guided.scale, interpreter=guided.sha256)
         elif guided is not None:
@@ -118,7 +118,7 @@ def draw_samples(current: Run, n: int, drawing: Drawing) -> DrawnSamples:
     return DrawnSamples(folder, origin, valid, faults, None if small is None else folder / SMALL)
 
 
-def mark_of(origin: Origin) -> GeneratedMark:
+def mark_of(origin: SampleOrigin) -> GeneratedMark:
     """Return the mark of samples in their files."""
     return drawn_mark(source_of(origin))
 
@@ -161,7 +161,7 @@ def _small_image_source(recipe: Recipe, drawing: Drawing) -> Iterator[_Small | N
         found = small_image_model(recipe, network.upsample_from)
         asked = None if drawing.steps is None else min(drawing.steps, found.architecture.timesteps)
         steps = _steps(found.architecture, replace(drawing, steps=asked))
-        origin = Origin(drawing.sampler, steps, drawing.seed, found.size_px, 0, found.sha256)
+        origin = SampleOrigin(drawing.sampler, steps, drawing.seed, found.size_px, 0, found.sha256)
         device = pick_device(recipe.training.device)
         yield _Small(found.sha256, _draw_with(found.unet.to(device), origin, found.architecture), mark_of(origin))
         return
@@ -192,7 +192,7 @@ def _steps(network: DiffusionSection, drawing: Drawing) -> int:
 
 def _drawer(
     unet: nn.Module,
-    origin: Origin,
+    origin: SampleOrigin,
     recipe: Recipe,
     guided: Guidance | RequestedMaps | None,
     given: Callable[[Sequence[int]], Tensor] | None,
@@ -211,7 +211,7 @@ def _drawer(
 
 
 def _draw_with(
-    unet: nn.Module, origin: Origin, network: DiffusionSection, guided: Guidance | RequestedMaps | None = None
+    unet: nn.Module, origin: SampleOrigin, network: DiffusionSection, guided: Guidance | RequestedMaps | None = None
 ) -> Draw:
     how: dict[str, Any] = {
         "alpha_bars": alpha_bar(network.schedule, network.timesteps),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoseg.classes import ClassList
-from cytoseg.diffusion.sample_folder import Origin, sample_path, source_of
+from cytoseg.diffusion.sample_folder import SampleOrigin, sample_path, source_of
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.interpreter.bundle import EnsemblePredictor
 from cytoseg.interpreter.pair_selection import GeneratedPair, picture_uncertainty
@@ -49,7 +49,7 @@ Picture = NDArray[np.uint8]
 class _About:
     """What determines the labels: the samples' origin, the hashes of the bundle's weights, the threshold of tissue."""
 
-    samples: Origin
+    samples: SampleOrigin
     bundle: dict[str, str]
     tissue_threshold: float
 

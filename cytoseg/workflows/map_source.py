@@ -34,7 +34,7 @@ SURE = 0.7
 
 
 @dataclass(frozen=True)
-class CropMaps:
+class TrainingMaps:
     """Gives each training crop its class map, as a function of the seed, its number and the crop.
 
     Attributes:
@@ -92,7 +92,7 @@ class CropMaps:
         return both[:-1], both[-1].long()
 
 
-def crop_maps(recipe: Recipe, folder: Path, *, device: torch.device) -> CropMaps | None:
+def crop_maps(recipe: Recipe, folder: Path, *, device: torch.device) -> TrainingMaps | None:
     """Open the source of class maps for training crops; None for a model that is not conditioned on them.
 
     Args:
@@ -118,7 +118,7 @@ def crop_maps(recipe: Recipe, folder: Path, *, device: torch.device) -> CropMaps
     hashes = [crop.image_sha256 + crop.label_sha256 for crop in crops]
     hashes += sorted(bundle_hashes(bundle).values()) if bundle else []
     _announce(bundle, len(crops))
-    return CropMaps(
+    return TrainingMaps(
         _predictor(bundle, recipe, device) if bundle else None,
         [(crop.picture(), crop.label_map()) for crop in crops],
         len(recipe.classes),

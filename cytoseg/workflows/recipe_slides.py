@@ -15,7 +15,7 @@ from cytoseg.terminal import progress
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSlides:
     """The slides of a recipe.
 
     Attributes:
@@ -27,7 +27,7 @@ class Found:
     sources: list[SlideSource]
 
 
-def tissue_sources(recipe: Recipe) -> Found:
+def tissue_sources(recipe: Recipe) -> FoundSlides:
     """Open each slide of a recipe and find its cells.
 
     Raises:
@@ -41,7 +41,7 @@ def tissue_sources(recipe: Recipe) -> Found:
         settings=recipe.slides,
         on_unreadable=say_lost if recipe.slides.unreadable == "skip" else None,
     )
-    return Found(len(paths), sources)
+    return FoundSlides(len(paths), sources)
 
 
 def slide_files(recipe: Recipe) -> list[list[str | int]]:

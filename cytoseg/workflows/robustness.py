@@ -11,7 +11,7 @@ from cytoseg.studies.class_sizes import class_diameters
 from cytoseg.studies.compare import ComparedMethod, Predict
 from cytoseg.workflows.backbone import run_backbone
 from cytoseg.workflows.compared_methods import (
-    Learning,
+    TrainingData,
     all_methods,
     baselines,
     key_of_own_features,
@@ -59,7 +59,7 @@ def scale_of(recipe: Recipe, split: Split) -> tuple[Scale, str]:
     return Scale(mpp, least_px * mpp), name
 
 
-def contenders(recipe: Recipe, split: Split, folder: Path, *, quick: bool) -> tuple[list[ComparedMethod], Learning]:
+def contenders(recipe: Recipe, split: Split, folder: Path, *, quick: bool) -> tuple[list[ComparedMethod], TrainingData]:
     """List the run's bundle and the other methods of ``compare``.
 
     Args:
@@ -85,7 +85,7 @@ def contenders(recipe: Recipe, split: Split, folder: Path, *, quick: bool) -> tu
         return lambda picture: own.predict(picture).class_map
 
     methods = [ComparedMethod("ensemble", own.title, trained, {"bundle": bundle.origin}, seeded=False)]
-    learning = Learning.of(recipe, split)
+    learning = TrainingData.of(recipe, split)
     if quick:
         return [*methods, *(method for method in baselines(learning) if method.key in QUICK)], learning
     report_skipped_methods()

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.devices import pick_device
 from cytoseg.errors import CheckpointError
-from cytoseg.evaluation.evaluate import Method, Prediction
+from cytoseg.evaluation.evaluate import CropPrediction, Method
 from cytoseg.features.extract import describe_extractors
 from cytoseg.interpreter.bundle import Bundle, EnsemblePredictor
 from cytoseg.interpreter.decoder import Decoder
@@ -22,10 +22,10 @@ def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:
         tune_cpu_allocator()
     predictor = EnsemblePredictor(bundle, device=device)
 
-    def predict(picture: NDArray[np.uint8]) -> Prediction:
+    def predict(picture: NDArray[np.uint8]) -> CropPrediction:
         maps = predictor(picture[None])
         probabilities = maps["probabilities"][0]
-        return Prediction(probabilities.argmax(0).astype(np.uint8), maps["disagreement"][0], probabilities)
+        return CropPrediction(probabilities.argmax(0).astype(np.uint8), maps["disagreement"][0], probabilities)
 
     return Method("ensemble", _title(bundle), predict, bundle.origin["train_seconds"])
 

@@ -24,9 +24,9 @@ from cytoseg.metrics.segmentation import iou
 from cytoseg.recipe import Recipe
 from cytoseg.seeds import generator_for
 from cytoseg.slides.crops import RandSlideCropd
-from cytoseg.studies.architectures import Outcome
+from cytoseg.studies.architectures import VariantOutcome
 from cytoseg.workflows.autoencoder import trained_autoencoder
-from cytoseg.workflows.compared_methods import Learning, mlps_on
+from cytoseg.workflows.compared_methods import TrainingData, mlps_on
 from cytoseg.workflows.training_crops import cut_crops, settings_of, training_crops
 
 SAMPLE_STEPS, RANGES, HELD_OUT = 50, 5, 32
@@ -62,11 +62,11 @@ class Question:
 
     asking: Asking
     crop: RandSlideCropd
-    learning: Learning | None
+    learning: TrainingData | None
     test: Sequence[LabelledCrop]
 
 
-def measure(recipe: Recipe, question: Question, *, seed: int, on_crops: Callable[[int], None]) -> Outcome:
+def measure(recipe: Recipe, question: Question, *, seed: int, on_crops: Callable[[int], None]) -> VariantOutcome:
     """Train a variant with a seed and measure it.
 
     Args:
@@ -85,7 +85,7 @@ def measure(recipe: Recipe, question: Question, *, seed: int, on_crops: Callable
     made = _samples(unet, recipe, question.asking.samples)
     finite = bool(made.isfinite().all())
     kid, fid = _scores(made, real, recipe.diffusion.channels) if finite else (None, None)
-    return Outcome(
+    return VariantOutcome(
         parameters=sum(weights.numel() for weights in unet.parameters()),
         crops=crops,
         step_s=step_s,

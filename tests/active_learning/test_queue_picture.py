@@ -1,19 +1,21 @@
 import numpy as np
 import pytest
 
-from cytoseg.active_learning.queue_picture import GAP_PX, LINE_PX, PANEL_PX, Shown, draw_queue, panels_of
+from cytoseg.active_learning.queue_picture import GAP_PX, LINE_PX, PANEL_PX, RegionPicture, draw_queue, panels_of
 from cytoseg.classes import ClassList
 from cytoseg.drawing.overlay import RAMP
 
 CLASSES = ClassList(("glass", "cell"), ((240, 240, 240), (200, 0, 0)), "glass")
 
 
-def _shown(side: int, reason: str) -> Shown:
+def _shown(side: int, reason: str) -> RegionPicture:
     ids = np.zeros((side, side), np.uint8)
     ids[: side // 2] = 1
     nats = np.zeros((side, side), np.float32)
     nats[0] = 0.4
-    return Shown("smear, x 1, y 2", reason, panels_of(np.full((side, side, 3), 100, np.uint8), ids, nats, CLASSES))
+    return RegionPicture(
+        "smear, x 1, y 2", reason, panels_of(np.full((side, side, 3), 100, np.uint8), ids, nats, CLASSES)
+    )
 
 
 def test_the_panels_show_the_region_its_classes_and_its_disagreement() -> None:

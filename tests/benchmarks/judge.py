@@ -6,7 +6,7 @@ from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.patterns import fits
 from cytoseg.recipe import Recipe
 from cytoseg.studies.compare import Predict
-from cytoseg.workflows.compared_methods import Learning, baselines, imagenet_unet
+from cytoseg.workflows.compared_methods import TrainingData, baselines, imagenet_unet
 from cytoseg.workflows.crop_split import split_of
 from tests.benchmarks.true_crops import true_crops
 
@@ -24,6 +24,6 @@ def train_judge(recipe: Recipe, name: str, *, per_slide: int) -> Predict:
     train = {crop.slide for crop in split_of(recipe).train}
     crops = [crop for crop in true_crops(recipe, per_slide=per_slide, size_px=64, seed=1) if fits(crop[1], train)]
     labelled = LabelledPictures([c[2] for c in crops], [c[3] for c in crops], [c[1] for c in crops])
-    learning = replace(Learning.of(recipe, split_of(recipe)), labelled=labelled)
+    learning = replace(TrainingData.of(recipe, split_of(recipe)), labelled=labelled)
     methods = [*baselines(learning), *imagenet_unet(learning)]
     return next(method for method in methods if method.key == name).fit(100)

@@ -36,7 +36,7 @@ from cytoseg.objects.watershed import label_objects
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.studies.compare import ComparedMethod, Predict
 from cytoseg.workflows.backbone import run_backbone
-from cytoseg.workflows.compared_methods import Learning, baselines, decoders, imagenet_unet, mlps
+from cytoseg.workflows.compared_methods import TrainingData, baselines, decoders, imagenet_unet, mlps
 from cytoseg.workflows.crop_split import split_of
 
 TITLES = {
@@ -112,7 +112,7 @@ def jobs_of(specs: Sequence[str], split: Split, parts: Mapping[str, re.Pattern[s
 
 def method_of(job: Job, recipe: Recipe, taught: Recipe, split: Split) -> ComparedMethod:
     """Return the method of a job and its train crops; ``taught`` is the recipe of ``decoder-mt``."""
-    some = Learning.of(taught if job.method == "decoder-mt" else recipe, split).only(job.crops)
+    some = TrainingData.of(taught if job.method == "decoder-mt" else recipe, split).only(job.crops)
     network, _, backbone = run_backbone(recipe, recipe.run_folder())
     lists = (baselines(some), imagenet_unet(some), mlps(some, network, backbone), decoders(some, network, backbone))
     key = job.method.removesuffix("-mt")

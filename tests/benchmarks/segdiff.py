@@ -25,7 +25,7 @@ from cytoseg.labels.index import LabelledCrop
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
 from cytoseg.recipe import Recipe, load_recipe
-from cytoseg.workflows.compared_methods import Learning, baselines
+from cytoseg.workflows.compared_methods import TrainingData, baselines
 from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.train_segdiff import new_segdiff, segdiff_settings
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
@@ -36,7 +36,7 @@ SAMPLED_PX = 2000
 Map = NDArray[np.uint8]
 
 
-def segdiff_rows(learning: Learning, test: Sequence[LabelledCrop], seed: int) -> tuple[list[list[object]], float]:
+def segdiff_rows(learning: TrainingData, test: Sequence[LabelledCrop], seed: int) -> tuple[list[list[object]], float]:
     """Train SegDiff and score it with one, three and nine draws; return rows and the AUROC of disagreement."""
     recipe = learning.recipe
     settings = segdiff_settings(recipe, seed)
@@ -76,7 +76,7 @@ def chosen(draws: torch.Tensor, votes: int) -> Map:
     return found
 
 
-def scratch_row(learning: Learning, test: Sequence[LabelledCrop], seed: int) -> list[object]:
+def scratch_row(learning: TrainingData, test: Sequence[LabelledCrop], seed: int) -> list[object]:
     """Train and score the U-Net from scratch."""
     classes = len(learning.recipe.class_list())
     method = next(method for method in baselines(learning) if method.key == "scratch")
@@ -109,7 +109,7 @@ def scores(counts: NDArray[np.int64]) -> list[str]:
 def table(recipe: Recipe, seeds: int, crops: int) -> tuple[Table, str]:
     """Measure all seeds; return the table and the AUROC of disagreement."""
     split = split_of(recipe)
-    learning = Learning.of(recipe, split)
+    learning = TrainingData.of(recipe, split)
     test = [split.test[number] for number in np.linspace(0, len(split.test) - 1, crops).round().astype(int)]
     rows, worth = [], []
     for seed in range(seeds):

@@ -22,7 +22,7 @@ from cytoseg.geometry import Size
 from cytoseg.maps.raster import Raster
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.viewer.deep_zoom import TilePyramid
-from cytoseg.viewer.slide_catalogue import Found
+from cytoseg.viewer.slide_catalogue import CatalogueEntry
 from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, Subject, TileService
 
 NAMES = ("background", "cytoplasm", "nucleus")
@@ -39,7 +39,7 @@ def _subject(slide: Path, class_map: Path, folder: Path) -> Subject:
         bands = (_edges(raster, y, size) for y in range(0, size.height, BAND_PX))
         write_pyramid(folder / "uncertainty.ome.tif", bands, size=size, mpp=None)
     (folder / "summary.json").write_text(json.dumps({"classes": dict.fromkeys(NAMES)}))
-    return Subject(Found("slide", "slide", slide.resolve(), folder), LIST, folder / "labels")
+    return Subject(CatalogueEntry("slide", "slide", slide.resolve(), folder), LIST, folder / "labels")
 
 
 def _edges(raster: Raster, y: int, size: Size) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from cytoseg.diffusion import sample_folder
-from cytoseg.diffusion.sample_folder import Origin, open_folder, ranges, sample_path
+from cytoseg.diffusion.sample_folder import SampleOrigin, open_folder, ranges, sample_path
 from cytoseg.errors import CytosegError
 
-ORIGIN = Origin("ddim", steps=50, seed=0, size_px=64, crops_seen=12_000, sha256="5f1c09ab" * 8)
+ORIGIN = SampleOrigin("ddim", steps=50, seed=0, size_px=64, crops_seen=12_000, sha256="5f1c09ab" * 8)
 OWN = "ddim50_seed0_64px_000012000_5f1c09ab"
 
 
@@ -81,7 +81,7 @@ def test_ranges() -> None:
 def test_two_commands_at_once_do_not_mix_their_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = sample_folder._belongs
 
-    def slow(folder: Path, origin: Origin) -> bool:
+    def slow(folder: Path, origin: SampleOrigin) -> bool:
         found = real(folder, origin)
         time.sleep(0.1)
         return found

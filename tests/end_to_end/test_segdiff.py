@@ -14,7 +14,7 @@ from cytoseg.errors import CheckpointError
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.recipe import load_recipe
-from cytoseg.workflows.compared_methods import Learning, segdiff
+from cytoseg.workflows.compared_methods import TrainingData, segdiff
 from cytoseg.workflows.crop_split import split_of
 
 SMALL = ("interpreter.kind=segdiff", "segdiff.steps=2", "segdiff.size_px=32", "segdiff.votes=2", "segdiff.draw_steps=2")
@@ -60,7 +60,7 @@ def test_a_bundle_that_does_not_say_its_draws_is_refused(
 def test_compare_trains_the_same_model(home: Path, cytoseg: Callable[..., Result]) -> None:
     assert cytoseg("train-interpreter", "tiny.yaml", *SMALL).exit_code == 0
     recipe = load_recipe(Path("tiny.yaml"), SMALL)
-    learning = Learning.of(recipe, split_of(recipe))
+    learning = TrainingData.of(recipe, split_of(recipe))
     (method,) = segdiff(learning)
     assert method.title == "SegDiff, 2 draws"
     picture = learning.labelled.pictures[0]

@@ -16,7 +16,7 @@ from PIL import Image
 from cytoseg.classes import ClassList
 from cytoseg.errors import PredictionError
 from cytoseg.evaluation.crop_pictures import CropMaps, write_crop_pictures
-from cytoseg.evaluation.evaluate import Method, Prediction, Scoring, evaluate
+from cytoseg.evaluation.evaluate import CropPrediction, Method, Scoring, evaluate
 from cytoseg.evaluation.results_file import EvaluationInputs, read_evaluation
 from cytoseg.evaluation.tables import evaluation_table
 from cytoseg.metrics.results import ObjectScores, Score, corrected_text, score_rows
@@ -42,17 +42,17 @@ class Crop:
         return self.truth
 
 
-def _half(picture: NDArray[np.uint8]) -> Prediction:
+def _half(picture: NDArray[np.uint8]) -> CropPrediction:
     disagreement = np.zeros((4, 4), np.float32)
     disagreement[0, :3] = 2 * math.log(2), math.log(2) / 5, 0.1
     # Sure of the upper half, less so of the lower one.
     sure = np.repeat(np.array([[0.9], [0.9], [0.6], [0.6]], np.float32), 4, axis=1)
     probabilities = [np.where(k == LEFT_HALF, sure, (1 - sure) / 2) for k in range(len(CLASSES))]
-    return Prediction(LEFT_HALF, disagreement, np.stack(probabilities))
+    return CropPrediction(LEFT_HALF, disagreement, np.stack(probabilities))
 
 
-def _glass(picture: NDArray[np.uint8]) -> Prediction:
-    return Prediction(np.zeros((4, 4), np.uint8))
+def _glass(picture: NDArray[np.uint8]) -> CropPrediction:
+    return CropPrediction(np.zeros((4, 4), np.uint8))
 
 
 METHODS = (Method("ensemble", "Ensemble", _half, 12.5), Method("commonest", "Always glass", _glass, None))
@@ -365,8 +365,8 @@ def test_refuses_an_evaluation_without_crops(tmp_path: Path) -> None:
 
 
 def test_a_prediction_that_is_not_finite_is_refused_and_old_results_stay(tmp_path: Path, crops: list[Crop]) -> None:
-    def damaged(picture: NDArray[np.uint8]) -> Prediction:
-        return Prediction(LEFT_HALF, np.full((4, 4), np.nan, np.float32))
+    def damaged(picture: NDArray[np.uint8]) -> CropPrediction:
+        return CropPrediction(LEFT_HALF, np.full((4, 4), np.nan, np.float32))
 
     folder = tmp_path / "evaluation"
     evaluate(METHODS, crops, folder=folder, scoring=SCORING, inputs=INPUTS)

@@ -109,7 +109,11 @@ def test_each_table_can_be_made_by_postgresql_and_refuses_changes_there(room: Mo
 
 RECORDS = [
     (assignments, assignments.Entry, assignments.Assignment("Anna", "r", "c", "Bo")),
-    (judgement_conflicts, judgement_conflicts.Entry, judgement_conflicts.Resolution(*"arcs", "accepted", *"ABh")),
+    (
+        judgement_conflicts,
+        judgement_conflicts.Entry,
+        judgement_conflicts.JudgementResolution(*"arcs", "accepted", *"ABh"),
+    ),
     (resolutions, resolutions.Entry, resolutions.Resolution(*"arcs", "drawn from second", *"ABhi")),
     (review_log, review_log.Entry, review_log.Judgement(*"arcs", "corrected")),
     (slide_approvals, slide_approvals.Entry, slide_approvals.SignOff(*"ars", "needs labels")),

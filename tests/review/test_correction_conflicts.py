@@ -12,7 +12,7 @@ from cytoseg.labels.corrections import SavedCorrection, corrections_folder, find
 from cytoseg.review.append_only import log_of
 from cytoseg.review.conflicts import Conflict
 from cytoseg.review.correction_conflicts import find_correction_conflicts, resolve_correction
-from cytoseg.review.inter_rater import compare_people
+from cytoseg.review.inter_rater import compare_corrections
 from cytoseg.review.resolutions import Decision, read_resolutions, resolved_pairs
 from tests.review.test_inter_rater import correct
 
@@ -72,7 +72,7 @@ def test_a_resolution_is_the_newest_correction_and_no_other_is_touched(disputed:
         ["Anna", "Cem"],
         ["Ben", "Cem"],
     ]
-    pairs, _ = compare_people(folder, classes, crop="a")
+    pairs, _ = compare_corrections(folder, classes, crop="a")
     assert {name for pair in pairs for name in (pair.first, pair.second)} == {"Anna", "Ben", "Cem"}
     correct(folder, classes, "a", "Anna", [1, 1, 1, 1], day=4)  # she has thought again
     assert ("Anna", "Ben") in [tuple(side.person for side in one.sides) for one in _open(disputed, classes)]

@@ -4,7 +4,7 @@ import pytest
 
 from cytoseg.studies.architectures import (
     CONTROL,
-    Outcome,
+    VariantOutcome,
     VariantRow,
     as_markdown,
     outcome_or_stored,
@@ -13,8 +13,8 @@ from cytoseg.studies.architectures import (
 )
 
 
-def _outcome(kid: float | None, *, loss: float = 0.2, iou: tuple[float | None, ...] = (0.5, None)) -> Outcome:
-    return Outcome(1_234_567, 2000, 0.25, {"0-9": loss}, kid, None if kid is None else 8 * kid, iou)
+def _outcome(kid: float | None, *, loss: float = 0.2, iou: tuple[float | None, ...] = (0.5, None)) -> VariantOutcome:
+    return VariantOutcome(1_234_567, 2000, 0.25, {"0-9": loss}, kid, None if kid is None else 8 * kid, iou)
 
 
 ROWS = (
@@ -68,7 +68,7 @@ def test_without_labels_there_is_no_iou() -> None:
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     done = []
 
-    def train() -> Outcome:
+    def train() -> VariantOutcome:
         done.append(1)
         return _outcome(1.0)
 

@@ -13,13 +13,13 @@ from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
 from cytoseg.objects.geojson import ObjectFile, Outlined
 from cytoseg.viewer import object_outlines
-from cytoseg.viewer.object_outlines import Places, outlines_in
+from cytoseg.viewer.object_outlines import ObjectPlaces, outlines_in
 
 CLASSES = ClassList(("glass", "cell", "nucleus"), ((240, 240, 240), (0, 114, 178), (213, 94, 0)), "glass")
 WHOLE = Region(0, 0, 1000, 1000)
 RING = np.ones((3, 3), np.bool_)
 RING[1, 1] = False
-PLACES = Places(
+PLACES = ObjectPlaces(
     np.array([1, 2, 3]),
     ["cell", "nucleus", "cell"],
     np.array([20.0, 103.0, 501.0]),
@@ -122,7 +122,7 @@ def test_a_slide_without_objects_has_no_outlines(tmp_path: Path) -> None:
     with ObjectFile(tmp_path / "objects.geojson", slide="a.tif", classes=CLASSES, downsample=1):
         pass
     none = np.zeros(0)
-    places = Places(none.astype(np.int64), [], none, none, none)
+    places = ObjectPlaces(none.astype(np.int64), [], none, none, none)
     found = outlines_in(tmp_path / "objects.geojson", places, WHOLE, pixel=1.0)
     assert json.dumps(found) == '{"objects": [], "dots": [], "total": 0}'
 

@@ -12,7 +12,7 @@ from cytoseg.errors import SlideError
 from cytoseg.slides.fingerprint import slide_sha256, slide_stamp
 from cytoseg.viewer import slide_catalogue
 from cytoseg.viewer.reading_threads import Lanes
-from cytoseg.viewer.slide_catalogue import Catalogue, Found, check_still_there, list_slides
+from cytoseg.viewer.slide_catalogue import Catalogue, CatalogueEntry, check_still_there, list_slides
 
 
 def _slide(path: Path, grey: int = 100) -> Path:
@@ -67,7 +67,7 @@ def test_a_link_within_the_folders_is_known_by_its_own_name(tmp_path: Path) -> N
     slide = _slide(tmp_path / "slides" / "store" / "no_scan.png")  # left out under its own name
     (tmp_path / "slides" / "patient.png").symlink_to("store/no_scan.png")
     folder = _predicted(tmp_path / "run", tmp_path / "slides" / "patient.png", slide_path="")
-    assert _listed(tmp_path, "slides").slides == {"patient": Found("patient", "patient", slide, folder)}
+    assert _listed(tmp_path, "slides").slides == {"patient": CatalogueEntry("patient", "patient", slide, folder)}
 
 
 @pytest.mark.posix
@@ -217,7 +217,7 @@ def test_kept_versions_of_this_very_file_have_keys_of_their_own(tmp_path: Path) 
     (other / "summary.json").write_text(json.dumps({"provenance": {"slide_bytes": 1}}))  # of another file
     listed = _listed(tmp_path, "slides")
     assert list(listed.slides) == ["a"]
-    assert listed.versions == {f"a@{kept.name}": Found(f"a@{kept.name}", "a", slide, kept)}
+    assert listed.versions == {f"a@{kept.name}": CatalogueEntry(f"a@{kept.name}", "a", slide, kept)}
     assert [listed.named(key) for key in ("a", f"a@{kept.name}", "b")] == [
         listed.slides["a"],
         *listed.versions.values(),

@@ -11,7 +11,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.recipe import Recipe
 from cytoseg.slides.settings import CropsSection
-from cytoseg.workflows.map_source import CropMaps, crop_maps
+from cytoseg.workflows.map_source import TrainingMaps, crop_maps
 
 CROPS = CropsSection(size_px=8, flips=True, turns=True, jitter=0.0)
 
@@ -28,9 +28,9 @@ class _Dark:
         return {"probabilities": np.stack([1 - dark, dark], axis=1).astype(np.float32)}
 
 
-def _maps(**changes: Any) -> CropMaps:
+def _maps(**changes: Any) -> TrainingMaps:
     values: dict[str, Any] = {"predictor": _Dark(), "labelled": [], "classes": 2, "settings": CROPS, "seed": 1}
-    return CropMaps(**{**values, "sha256": "", **changes})
+    return TrainingMaps(**{**values, "sha256": "", **changes})
 
 
 def _ids(channels: torch.Tensor) -> torch.Tensor:

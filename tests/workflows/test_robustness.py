@@ -11,7 +11,7 @@ from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.labels.split import Split
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows import compared_methods, robustness
-from cytoseg.workflows.compared_methods import Learning
+from cytoseg.workflows.compared_methods import TrainingData
 
 BASELINES = ["commonest", "thresholds", "forest", "scratch"]
 MLPS = ["filters", "random", "ddpm", "joined"]
@@ -20,12 +20,12 @@ IMAGENET_MLPS = ["imagenet", "imagenet-joined"]
 
 def _keys(monkeypatch: pytest.MonkeyPatch, *overrides: str, quick: bool = False, imagenet: bool = True) -> list[str]:
     recipe = load_recipe("quickstart", overrides)
-    learning = Learning(recipe, (), LabelledPictures([], [], []), torch.device("cpu"))
+    learning = TrainingData(recipe, (), LabelledPictures([], [], []), torch.device("cpu"))
     bundle = SimpleNamespace(classes=recipe.class_list(), origin={}, mpp=recipe.slides.mpp)
     monkeypatch.setattr(robustness, "load_bundle", lambda _path: bundle)
     monkeypatch.setattr(robustness, "refuse_trained_on", lambda *_, **__: None)
     monkeypatch.setattr(robustness, "ensemble_method", lambda *_, **__: SimpleNamespace(title="own", predict=None))
-    monkeypatch.setattr(Learning, "of", lambda *_: learning)
+    monkeypatch.setattr(TrainingData, "of", lambda *_: learning)
     monkeypatch.setattr(robustness, "run_backbone", lambda *_: (nn.Identity(), None, {}))
     monkeypatch.setattr(compared_methods, "imagenet_installed", lambda: imagenet)
     methods, _ = robustness.contenders(recipe, Split((), ()), Path(), quick=quick)

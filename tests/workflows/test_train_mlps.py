@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from cytoseg.interpreter.calibrate import Calibration
+from cytoseg.interpreter.calibrate import TemperatureFit
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.train_mlps import Trained
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.workflows.train_mlps import _findings, _sentences
 
-CALIBRATION = Calibration(1.25, 900, ece_before=0.0414, ece_after=0.0121, nll_before=0.3, nll_after=0.2)
+CALIBRATION = TemperatureFit(1.25, 900, ece_before=0.0414, ece_after=0.0121, nll_before=0.3, nll_after=0.2)
 Load = Callable[..., Recipe]
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 import tiles
 
 from cytoseg.predict.sign_off_file import bundle_of
-from cytoseg.viewer.slide_catalogue import Found
+from cytoseg.viewer.slide_catalogue import CatalogueEntry
 
 HELP = (
     "Every pixel of the chosen slides gets a class, and the objects, such as nuclei, are found and measured. Slides "
@@ -19,7 +19,7 @@ _ROWS = 12
 ICON = ":material/info:"
 
 
-def _choose(slides: dict[str, Found], author: str) -> None:
+def _choose(slides: dict[str, CatalogueEntry], author: str) -> None:
     key = f"slides of {state.run_folder()}"
     new = [name for name, found in slides.items() if found.prediction is None]
 
@@ -40,7 +40,7 @@ def _choose(slides: dict[str, Found], author: str) -> None:
         st.button(f"Choose all that are not predicted ({len(new)})", on_click=all_new, disabled=not new)
 
 
-def _results(slides: dict[str, Found]) -> None:
+def _results(slides: dict[str, CatalogueEntry]) -> None:
     done = {name: found for name, found in slides.items() if found.prediction is not None}
     st.subheader(f"Predicted slides ({len(done)})")
     if not done:

@@ -20,7 +20,7 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import SUMMARY_HEAD, Summary, predictions, read_summary
 from cytoseg.geometry import Region
-from cytoseg.viewer.slide_catalogue import Catalogue, Found
+from cytoseg.viewer.slide_catalogue import Catalogue, CatalogueEntry
 from cytoseg.viewer.tile_service import CLASSES, TRUTH, SlideView
 
 CAPTION = "The slide, its predicted classes and its uncertainty"
@@ -66,14 +66,14 @@ def _jump(key: str, view: SlideView) -> Region | None:
     return Region(int(x), int(y), int(width), int(width)) if cut else None
 
 
-def _annotate(found: Found, region: Region) -> None:
+def _annotate(found: CatalogueEntry, region: Region) -> None:
     """Open the page Annotate, which loads the networks and cuts the region as a crop."""
     st.session_state["region to cut"] = (found.path, found.slide, region)
     st.switch_page("pages/annotate.py")
 
 
 def _outlines(
-    run: Path, found: Found, view: SlideView, classes: ClassList, shown: Sequence[int]
+    run: Path, found: CatalogueEntry, view: SlideView, classes: ClassList, shown: Sequence[int]
 ) -> dict[str, Any] | None:
     """Offer the outlines of the objects, if there are any."""
     if found.prediction is None or CLASSES not in view.layers:
@@ -84,7 +84,7 @@ def _outlines(
 
 
 @st.fragment
-def _look(run: Path, found: Found, view: SlideView, classes: ClassList) -> None:
+def _look(run: Path, found: CatalogueEntry, view: SlideView, classes: ClassList) -> None:
     key = found.key
     large, side = st.columns([3.6, 1], gap="medium")
     with side:
@@ -139,7 +139,7 @@ def _catalogue(run: Path) -> tuple[Catalogue, str]:
         return Catalogue({}, tuple(folder.name for folder in predictions(run)), 0), UNKNOWN
 
 
-def _show(run: Path, found: Found) -> None:
+def _show(run: Path, found: CatalogueEntry) -> None:
     try:
         seen = tiles.subject(run, found.key)
         view = tiles.describe(seen)
