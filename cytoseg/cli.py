@@ -117,8 +117,8 @@ def build_app(chosen: str | None, verb: str = "") -> typer.Typer:
         module = importlib.import_module(f"cytoseg.commands.{LIGHT.get((name, verb), name.replace('-', '_'))}")
         if name in GROUPS:
             group = typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False)
-            for verb, function in module.VERBS.items():
-                group.command(verb)(one_line_errors(function, f"{name} {verb}"))
+            for subcommand, function in module.VERBS.items():
+                group.command(subcommand)(one_line_errors(function, f"{name} {subcommand}"))
             app.add_typer(group, name=name)
         else:
             app.command(name)(one_line_errors(module.run, name))
