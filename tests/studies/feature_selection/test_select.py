@@ -42,7 +42,7 @@ def _select(question: Question, extractor_of: Any, folder: Path, limits: Limits 
 
 
 def test_the_choice_finds_the_timesteps_that_matter(made_question: Ask, extractor_of: Any, tmp_path: Path) -> None:
-    found = _select(made_question(), extractor_of, tmp_path)
+    found = _select(made_question(effort=replace(EFFORT, steps=12, rate=3e-2)), extractor_of, tmp_path)
     # Block 1 sees red at t = 5 and green at t = 1: one alone cannot do it.
     assert found.chosen.features.timesteps == (1, 5)
     assert "block1.block1" in found.chosen.features.taps
