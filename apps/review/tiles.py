@@ -78,12 +78,12 @@ def _subject(run: Path, key: str) -> Subject:
 
 
 def describe(seen: Subject) -> SlideView:
-    """Describe a slide and its layers; see ``TileService.look``.
+    """Describe a slide and its layers; see ``TileService.describe``.
 
     Raises:
         CytosegError: If it cannot be read, or its disk does not answer.
     """
-    return LANES.wait(seen.found.path, partial(_SERVICE.look, seen))
+    return LANES.wait(seen.found.path, partial(_SERVICE.describe, seen))
 
 
 def layer_url(run: Path, key: str, layer: str) -> str:

@@ -38,7 +38,7 @@ MAX_CANDIDATES = 300
 """Most candidates per slide: more are never annotated before the next training."""
 BLOCK_PX = 2048
 """Side of a block read from the maps at once: 21 MB."""
-LOOK_PX = 64
+COARSE_PX = 64
 """Side of the image for the appearance: enough to show stain and content."""
 STEP_NATS = 0.001
 """Resolution of a slide's usual score."""
@@ -164,7 +164,7 @@ def find_candidates(
         found = []
         for score, x, y in places:
             region = Region(round(x * scale), round(y * scale), side, side)
-            picture = read_at(slide, region, Size(LOOK_PX, LOOK_PX))
+            picture = read_at(slide, region, Size(COARSE_PX, COARSE_PX))
             class_map, disagreement = maps.at(x, y)
             class_shares = most_uncertain_classes(disagreement, class_map, classes=classes)
             appearance = appearance_of(picture, class_map, classes=classes)

@@ -12,9 +12,9 @@ from cytoseg.interpreter.mlp import Ensemble, MemberCopies, member_losses
 from cytoseg.seeds import generator_for, seed_for
 
 MAX_FOLDS, MIN_SLIDES = 5, 5
-LOOK_STEPS = 50
+CHECK_STEPS = 50
 """Steps between two evaluations on the held-out pixels."""
-LOOK_PX = 1500
+CHECK_PX = 1500
 """Pixels per evaluation and member."""
 
 
@@ -76,7 +76,7 @@ class BestWeights:
 
     def __init__(self, ensemble: Ensemble, table: PixelTable, folds: Folds, *, seed: int) -> None:
         held = [folds.held_out_pixels(m) for m in range(ensemble.members)]
-        count = min(LOOK_PX, *(len(pixels) for pixels in held))
+        count = min(CHECK_PX, *(len(pixels) for pixels in held))
         generator = generator_for(seed, 0, what="held out")
         chosen = torch.stack([pixels[torch.randperm(len(pixels), generator=generator)[:count]] for pixels in held])
         device = ensemble.weight1.device
@@ -87,7 +87,7 @@ class BestWeights:
         self.steps = [0] * ensemble.members
 
     @torch.no_grad()
-    def look(self, step: int) -> None:
+    def check(self, step: int) -> None:
         """Evaluate the members after a step and keep those that improved."""
         self._ensemble.eval()
         numbers = torch.arange(self._classes.shape[1])

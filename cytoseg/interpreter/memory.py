@@ -3,7 +3,7 @@
 import torch
 
 from cytoseg.features.pixel_rows import BLOCK_ROWS, BLOCK_VALUES
-from cytoseg.interpreter.holdout import LOOK_PX
+from cytoseg.interpreter.holdout import CHECK_PX
 from cytoseg.interpreter.settings import EnsembleSettings, hidden_sizes
 from cytoseg.interpreter.train_reference import BATCH_PX
 
@@ -31,7 +31,7 @@ def training_bytes(settings: EnsembleSettings, *, pixels: int, inputs: int, clas
     kept = weights if settings.early_stopping or settings.mode == "reference" else 0
     if device.type != "cpu":
         return 3 * weights + 2 * 2 * batch + shuffles + _LIBRARIES
-    kept += 2 * settings.members * min(LOOK_PX, pixels) * inputs if settings.early_stopping else 0
+    kept += 2 * settings.members * min(CHECK_PX, pixels) * inputs if settings.early_stopping else 0
     # A block of rows in double precision, centred, and squared.
     standardising = weights + 3 * 8 * min(BLOCK_VALUES, BLOCK_ROWS * inputs)
     # Weights, gradients, two moments and two temporaries of Adam; five copies of the batch, as measured: as

@@ -12,7 +12,7 @@ from cytoseg.features.pixel_rows import row_blocks
 from cytoseg.features.pixel_table import PixelTable
 from cytoseg.interpreter.calibrate import TemperatureFit, calibrate
 from cytoseg.interpreter.etf import simplex
-from cytoseg.interpreter.holdout import LOOK_STEPS, BestWeights, Folds, fold_by_slide
+from cytoseg.interpreter.holdout import CHECK_STEPS, BestWeights, Folds, fold_by_slide
 from cytoseg.interpreter.mlp import Ensemble, member_losses
 from cytoseg.interpreter.settings import EnsembleSettings
 from cytoseg.interpreter.train_reference import OnStep, train_by_reference
@@ -102,8 +102,8 @@ def _fit(
     ensemble.train()
     for step, loss in _steps(ensemble, table, pools, settings):
         on_step(step, settings.steps, loss)
-        if best is not None and (step % LOOK_STEPS == 0 or step == settings.steps):
-            best.look(step)
+        if best is not None and (step % CHECK_STEPS == 0 or step == settings.steps):
+            best.check(step)
     if best is not None:
         best.restore()
     _undo_balance(ensemble.eval(), table, pools)

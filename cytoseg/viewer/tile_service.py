@@ -70,7 +70,7 @@ class TileService:
         self._slides: HandlePool[Slide] = HandlePool(open_slide)
         self._maps: HandlePool[Raster] = HandlePool(Raster)
 
-    def look(self, subject: Subject) -> SlideView:
+    def describe(self, subject: Subject) -> SlideView:
         """Describe a slide and its layers.
 
         Raises:

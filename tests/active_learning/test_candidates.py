@@ -47,7 +47,7 @@ def test_regions_of_the_grid_are_scored_whatever_the_blocks(
     block_px: int,
 ) -> None:
     monkeypatch.setattr(candidates, "BLOCK_PX", block_px)
-    monkeypatch.setattr(candidates, "LOOK_PX", 8)
+    monkeypatch.setattr(candidates, "COARSE_PX", 8)
     sides: list[int] = []
     read = MapFile.read
 

@@ -95,7 +95,7 @@ def main() -> None:
     machine, service = describe(), TileService()
     with tempfile.TemporaryDirectory() as folder:
         subject = _subject(given.slide, given.class_map, Path(folder))
-        size = service.look(subject).size
+        size = service.describe(subject).size
         places = _places(size, TIMED, 0)
         rows, memory = [], [[0, f"{memory_mb('VmRSS'):.0f}"]]
         for layer in (SLIDE, CLASSES, DISAGREEMENT, TRUTH):

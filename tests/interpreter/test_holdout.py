@@ -98,7 +98,7 @@ def test_each_member_gets_the_weights_of_its_own_best_step(
     ensemble.weight3.zero_()
     for step, pulls in pull.items():
         ensemble.bias3[:, 1] = torch.tensor(pulls)
-        best.look(step)
+        best.check(step)
         assert ensemble.training
     best.restore()
     assert best.steps == [20, 10]

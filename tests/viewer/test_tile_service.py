@@ -77,7 +77,7 @@ def test_another_slide_of_the_same_name_and_length_is_shown_without_the_maps(
     data[-1] ^= 1
     path.write_bytes(data)
     os.utime(path, (1, 1))
-    view = service.look(subject)
+    view = service.describe(subject)
     assert view.layers == ("truth",)
     assert view.notes == ("The slide file has changed since it was predicted. Predict it again.",)
     with pytest.raises(SlideError, match="has changed since"):
@@ -91,7 +91,7 @@ def test_a_copy_of_the_slide_keeps_its_maps(service: TileService, subject: Subje
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     summary.write_text(json.dumps(json.loads(summary.read_text()) | {"slide_sha256": digest}))
     os.utime(path, (1, 1))
-    assert service.look(subject).layers == ("classes", "uncertainty", "truth")
+    assert service.describe(subject).layers == ("classes", "uncertainty", "truth")
 
 
 def test_what_a_cut_slide_lacks_is_said(
@@ -101,13 +101,13 @@ def test_what_a_cut_slide_lacks_is_said(
     tifffile.imwrite(path, picture, tile=(128, 128), photometric="rgb", compression="zlib")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     found = replace(subject.found, slide="cut", path=path, prediction=None)
-    (note,) = service.look(replace(subject, found=found)).notes
+    (note,) = service.describe(replace(subject, found=found)).notes
     assert note.startswith("cut.tif: truncated at level 0: 13 of 24 tiles lie beyond the end of the file")
     assert note.endswith(". The missing part cannot be shown.")
 
 
 def test_a_sight_names_size_resolution_and_layers(service: TileService, subject: Subject) -> None:
-    view = service.look(subject)
+    view = service.describe(subject)
     assert (view.size, view.mpp) == (SIZE, pytest.approx(0.5))
     assert view.layers == ("classes", "uncertainty", "truth")
     assert view.brightest == pytest.approx(1, abs=0.1)
@@ -139,21 +139,21 @@ def test_the_coarsest_tile_shows_the_mean(service: TileService, subject: Subject
 
 
 def test_a_new_map_has_a_new_version(service: TileService, subject: Subject) -> None:
-    before = service.look(subject).version
-    assert service.look(subject).version == before
+    before = service.describe(subject).version
+    assert service.describe(subject).version == before
     assert subject.found.prediction is not None
     path = subject.found.prediction / "class_map.ome.tif"
     path.write_bytes(path.read_bytes())
-    assert service.look(subject).version != before
+    assert service.describe(subject).version != before
     red = replace(CLASSES, colours=((0, 0, 0), (255, 0, 0)))
-    assert service.look(replace(subject, classes=red)).version != service.look(subject).version
+    assert service.describe(replace(subject, classes=red)).version != service.describe(subject).version
 
 
 def test_a_slide_without_prediction_and_labels_has_no_layers(
     service: TileService, subject: Subject, tmp_path: Path
 ) -> None:
     bare = replace(subject, found=replace(subject.found, prediction=None), labels=tmp_path / "none")
-    assert service.look(bare).layers == ()
+    assert service.describe(bare).layers == ()
     with pytest.raises(SlideError, match="has no layer 'classes'"):
         service.tile(bare, "classes", (0, 0, 0), shown={1})
     assert (_rgba(service.tile(bare, "truth", (0, 0, 0), shown={1}))[..., 3] == 0).all()
@@ -161,7 +161,7 @@ def test_a_slide_without_prediction_and_labels_has_no_layers(
 
 def test_maps_of_other_classes_are_left_out_and_said(service: TileService, subject: Subject) -> None:
     other = replace(subject, classes=ClassList(("glass", "debris"), CLASSES.colours))
-    view = service.look(other)
+    view = service.describe(other)
     assert view.layers == ()
     assert view.notes == ("It was predicted with different classes (glass, cell) from the recipe's. Predict it again.",)
     with pytest.raises(SlideError, match="different classes"):
@@ -181,13 +181,13 @@ def test_a_map_that_is_missing_damaged_or_a_link_is_said_without_a_path(
     path = subject.found.prediction / "uncertainty.ome.tif"
     whole = path.read_bytes()
     path.unlink()
-    assert service.look(subject).notes == ("uncertainty.ome.tif: is missing. Predict the slide again.",)
+    assert service.describe(subject).notes == ("uncertainty.ome.tif: is missing. Predict the slide again.",)
     (tmp_path / "other.tif").write_bytes(whole)
     path.symlink_to(tmp_path / "other.tif")
-    assert service.look(subject).layers == ("truth",)
+    assert service.describe(subject).layers == ("truth",)
     path.unlink()
     path.write_bytes(whole[:500])
-    (note,) = service.look(subject).notes
+    (note,) = service.describe(subject).notes
     assert note.startswith("uncertainty.ome.tif: ")
     assert str(tmp_path) not in note
 
@@ -200,7 +200,7 @@ def test_maps_outside_the_run_folder_are_not_shown(
     run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     (run / linked).rename(elsewhere)
     (run / linked).symlink_to(elsewhere)
-    view = service.look(subject)
+    view = service.describe(subject)
     assert view.layers == ("truth",)
     assert view.notes == (
         "class_map.ome.tif: points outside the run folder and is not shown. Predict the slide again.",
@@ -213,14 +213,14 @@ def test_maps_outside_the_run_folder_are_not_shown(
 def test_a_run_folder_that_is_a_link_itself_is_shown(service: TileService, subject: Subject, tmp_path: Path) -> None:
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
-    assert service.look(subject).layers == ("classes", "uncertainty", "truth")
+    assert service.describe(subject).layers == ("classes", "uncertainty", "truth")
 
 
 def test_a_map_of_another_size_is_refused(service: TileService, subject: Subject) -> None:
     assert subject.found.prediction is not None
     small = np.zeros((300, 300), np.uint8)
     write_pyramid(subject.found.prediction / "class_map.ome.tif", [small], size=Size(300, 300), mpp=0.5)
-    assert service.look(subject).notes == ("class_map.ome.tif: is 300x300 px, which does not match the slide.",)
+    assert service.describe(subject).notes == ("class_map.ome.tif: is 300x300 px, which does not match the slide.",)
 
 
 def test_a_map_of_half_the_resolution_fits(service: TileService, subject: Subject, ids: np.ndarray) -> None:
@@ -238,7 +238,7 @@ def test_a_map_of_half_the_resolution_fits(service: TileService, subject: Subjec
 
 def test_damaged_labels_leave_the_rest_to_be_seen(service: TileService, subject: Subject, tmp_path: Path) -> None:
     (subject.labels / "index.json").write_text("{")
-    view = service.look(subject)
+    view = service.describe(subject)
     assert view.layers == ("classes", "uncertainty")
     assert view.notes[0].startswith("index.json: is damaged")
 
@@ -246,15 +246,15 @@ def test_damaged_labels_leave_the_rest_to_be_seen(service: TileService, subject:
 def test_labels_of_other_classes_are_no_truth(service: TileService, subject: Subject) -> None:
     text = (subject.labels / "index.json").read_text()
     (subject.labels / "index.json").write_text(text.replace('"glass"', '"stain"'))
-    assert "truth" not in service.look(subject).layers
+    assert "truth" not in service.describe(subject).layers
 
 
 def test_a_slide_that_is_gone_or_damaged_is_said_without_a_path(service: TileService, subject: Subject) -> None:
     path = subject.found.path
     path.write_bytes(b"II*\0nonsense")
-    for attempt in (lambda: service.look(subject), lambda: service.tile(subject, "slide", (0, 0, 0), shown=())):
+    for attempt in (lambda: service.describe(subject), lambda: service.tile(subject, "slide", (0, 0, 0), shown=())):
         with pytest.raises(CytosegError, match=r"^s1\.ome\.tif: "):
             attempt()
     path.unlink()
     with pytest.raises(SlideError, match=r"^s1\.ome\.tif: no longer exists"):
-        service.look(subject)
+        service.describe(subject)
