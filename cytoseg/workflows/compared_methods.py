@@ -60,7 +60,7 @@ _ABOUT_S = {
     **{"scratch": (195, 1), "imagenet-unet": (400, 10), "decoder": (900, 20), "decoder-random": (900, 20)},
 }
 """Seconds for training on this many labelled pixels, and for scoring as many, measured on one core of a server, see
-tests/benchmarks/results/compare_lbc.md; the last three, and the scoring of a bundle, are rough."""
+tests/benchmarks/results/compare_lbc_base.md; the last three, and the scoring of a bundle, are rough."""
 _FIXED_STEPS = ("scratch", "imagenet-unet", "decoder", "decoder-random")
 """Methods whose training does not take longer with more pixels."""
 _OTHER_S = (28, 22)
