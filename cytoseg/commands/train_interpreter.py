@@ -17,11 +17,12 @@ from cytoseg.labels.index import LabelledCrop
 from cytoseg.recipe import Recipe
 from cytoseg.runs import versions
 from cytoseg.terminal import say
-from cytoseg.workflows.backbone import interpreter_backbone
+from cytoseg.workflows.backbone import backbone_folder, interpreter_backbone, needs_backbone
 from cytoseg.workflows.bundle_inputs import generated_inputs, interpreter_features, training_inputs, up_to_date_bundle
 from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.memory_option import parse_memory
 from cytoseg.workflows.new_bundle import new_bundle
+from cytoseg.workflows.object_size import size_advice
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, alone_in, start_run
 from cytoseg.workflows.run_paths import BUNDLE, TEACHER
 from cytoseg.workflows.source_overlap import refuse_sources_of_own
@@ -68,6 +69,10 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
             precision=current.recipe.training.precision,
         )
         _say_missing(train, current.recipe)
+        if needs_backbone(current.recipe) and (
+            advice := size_advice(current.recipe, train, backbone_folder(current.recipe, current.folder))
+        ):
+            say(advice)
         _train(extractor, train, current=current, origin=origin)
 
 

@@ -179,7 +179,8 @@ class DdpmTaps:
         # The channels-last layout suits convolutions on GPU and CPU.
         self.unet = unet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack this keyword
         self.architecture, self.settings, self.device = architecture, settings, device
-        self.multiple_px = architecture.multiple_px
+        self._reduced = max(1, round(1 / settings.scale))
+        self.multiple_px = architecture.multiple_px * self._reduced
         self._precision = precision
         self._alpha_bars = alpha_bar(architecture.schedule, architecture.timesteps)
 
@@ -193,6 +194,8 @@ class DdpmTaps:
         x0 = as_channels(pictures, 1) if self.architecture.channels == 1 else pictures
         if self.settings.scale > 1:
             x0 = F.interpolate(x0, scale_factor=self.settings.scale, mode="bilinear", align_corners=False)
+        elif self._reduced > 1:
+            x0 = F.avg_pool2d(x0, self._reduced)
         x0 = space_of(self.unet).encode(x0)
         eps = shared_noise(self.settings.noise_seed, *x0.shape[-2:], channels=x0.shape[1]).to(self.device)
         return [tap for times in self._passes(x0) for tap in self._taps_at(times, x0, eps)]

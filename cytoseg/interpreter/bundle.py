@@ -287,7 +287,8 @@ class EnsemblePredictor:
 
     def tiles_at_once(self, side_px: int) -> int:
         """Return how many tiles of ``side_px`` fit in memory, at most 64; on a CPU, as many as fit its caches."""
-        return max(1, min(64, pixels_per_pass(self._architecture, self._device) // (side_px * self._scale) ** 2))
+        at_once = pixels_per_pass(self._architecture, self._device) // (side_px * self._scale) ** 2
+        return max(1, min(64, int(at_once)))
 
     def __call__(self, tiles: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         """Predict tiles.

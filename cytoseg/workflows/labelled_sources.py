@@ -1,11 +1,9 @@
 """Reading a recipe's labelled sources, with class mapping and scale."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cytoseg.classes import IGNORE
 from cytoseg.diffusion.mask_loss import OTHER
@@ -15,10 +13,8 @@ from cytoseg.labels.index import load_index
 from cytoseg.labels.settings import SourceSection
 from cytoseg.recipe import Recipe
 from cytoseg.terminal import say
+from cytoseg.workflows.object_size import median_diameter_px
 from cytoseg.workflows.source_overlap import refuse_own_crops
-
-_MIN_OBJECT_PX = 9
-"""Smaller components are ignored when estimating a source's scale."""
 
 
 def source_parts(recipe: Recipe) -> SourceParts | None:
@@ -89,10 +85,7 @@ def _median_diameter_px(label_maps: Sequence[NDArray[np.uint8]], where: str) -> 
     """Measure the objects of the rarest class: the diameter of a disc of the median area."""
     counts = np.sum([np.bincount(m.ravel(), minlength=256) for m in label_maps], axis=0)[:OTHER]
     rarest = min((int(i) for i in np.flatnonzero(counts)), key=lambda i: counts[i], default=None)
-    areas: list[int] = []
-    for label_map in label_maps if rarest is not None else []:
-        parts, _ = ndimage.label(label_map == rarest)
-        areas += [int(area) for area in np.bincount(parts.ravel())[1:] if area >= _MIN_OBJECT_PX]
-    if not areas:
+    diameter = median_diameter_px(m == rarest for m in label_maps) if rarest is not None else None
+    if diameter is None:
         raise LabelError(f"{where}: contains no object to scale by. Give mpp instead of object_px.")
-    return 2.0 * math.sqrt(float(np.median(areas)) / math.pi)
+    return diameter

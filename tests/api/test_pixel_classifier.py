@@ -114,6 +114,7 @@ def test_what_is_not_fitted_predicts_nothing(call: str, cells: Cells) -> None:
         ({"steps": -1}, RecipeError, "PixelClassifier: steps: Input"),
         ({"mpp": -0.5}, RecipeError, "PixelClassifier: mpp: Input"),
         ({"extractors": ("edges",)}, RecipeError, r"PixelClassifier: extractors\.0: Input"),
+        ({"scale": 3}, RecipeError, r"PixelClassifier: scale: Input should be 0\.25, 0\.5, 1, 2 or 4, found 3"),
         ({"extractors": ()}, RecipeError, "PixelClassifier: extractors: name at least one"),
         ({"extractors": "filters"}, ArrayError, "extractors: 'filters' is one text"),
         ({"random_state": None}, RecipeError, "PixelClassifier: random_state: Input"),

@@ -136,6 +136,19 @@ def test_maps_have_the_size_and_channels_their_taps_announce(make_extractor: Mak
     assert extractor.channels == [c for c, _, _ in expected]
 
 
+@pytest.mark.parametrize("scale", [0.25, 0.5])
+def test_a_smaller_scale_gives_the_maps_of_means_of_pixels(make_extractor: MakeExtractor, scale: float) -> None:
+    extractor = make_extractor(taps=FEW, timesteps=(50,), scale=scale)
+    factor = round(1 / scale)
+    picture = _pictures(1, 2 * factor * 4, 2 * factor * 3)
+    features = extractor(picture)
+    assert features.size == features.padded == tuple(picture.shape[-2:])
+    means = picture.unflatten(3, (-1, factor)).unflatten(2, (-1, factor)).mean((3, 5))
+    torch.testing.assert_close(features.maps, make_extractor(taps=FEW, timesteps=(50,))(means).maps)
+    # Images of other sizes are padded to whole pixels of the reduced one, and to the network's multiple.
+    assert extractor(_pictures(1, 2 * factor * 4 - 1, 2 * factor * 2 + 1)).padded == tuple(picture.shape[-2:])
+
+
 @pytest.mark.parametrize("scale", [1, 2])
 def test_filters_come_last_once_and_at_the_padded_size(make_extractor: MakeExtractor, scale: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (1, 7, 10, 3), np.uint8)
@@ -218,7 +231,7 @@ def test_gather_of_no_pixels_is_empty() -> None:
     assert gather(features, np.empty((0, 2), np.int64)).shape == (0, 5)
 
 
-@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("scale", [0.5, 1, 2])
 @pytest.mark.parametrize("timesteps", [(50,), (50, 100, 150)])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 10), (9, 5)])
 @pytest.mark.parametrize("taps", [FEW, ("block0.block1",)])
@@ -228,7 +241,7 @@ def test_gather_equals_upsampling_everything(
     height: int,
     width: int,
     timesteps: tuple[int, ...],
-    scale: int,
+    scale: float,
 ) -> None:
     features = make_extractor(taps=taps, timesteps=timesteps, scale=scale)(_pictures(2, height, width))
     dense = oracle.upsampled(features.maps, features.padded)[:, :, :height, :width]

@@ -61,7 +61,7 @@ class ColumnStore:
         self._memory_bytes, self._on_crop = memory_bytes, on_crop
         self._columns: dict[Column, Tensor] = {}
         self._base_kind = Pass("ddpm", base.views[0], base.scale)
-        self._unit_s: dict[tuple[str, int], float] = {}  # seconds per crop of a pass of each extractor and scale
+        self._unit_s: dict[tuple[str, float], float] = {}  # seconds per crop of a pass of each extractor and scale
 
     def fits(self, features: FeatureSet) -> bool:
         """Return whether a set fits in memory."""

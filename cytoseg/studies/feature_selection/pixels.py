@@ -28,7 +28,7 @@ class FeatureSet:
     Attributes:
         taps: Names from ``tap_names``, deepest first.
         timesteps: Noise levels, ascending.
-        scale: Factor of input enlargement.
+        scale: Factor by which the input is resized.
         extractors: Feature extractors; without ddpm, taps, timesteps and scale are unused.
         noises: Number of noise tensors to average over.
         flips: Whether probabilities are averaged over the image and its three mirror images.
@@ -56,6 +56,7 @@ class FeatureSet:
         joined = " and ".join(text for name, text in _JOINED.items() if name in self.extractors)
         more = (
             (f", input enlarged {self.scale} times", self.scale > 1 and self.has_taps),
+            (f", input reduced to {self.scale:g}", self.scale < 1 and self.has_taps),
             (f", mean over {self.noises} noises", self.noises > 1 and self.has_taps),
             (", mean over flips", self.flips),
         )
