@@ -18,6 +18,7 @@ from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, overlap
 from cytoseg.limits import limit
 from cytoseg.slides.declared_size import refuse_bombs
+from cytoseg.slides.jpeg_end import ends_in_zeros
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.pixel_size import plausible_mpp, tiff_mpp
@@ -218,7 +219,11 @@ def _pixels(image: ImageFile.ImageFile, source: Path | bytes) -> NDArray[np.uint
 
 
 def _png_values(source: Path | bytes) -> NDArray[Any]:
-    return np.asarray(imagecodecs.png_decode(source if isinstance(source, bytes) else source.read_bytes()))
+    return np.asarray(imagecodecs.png_decode(_bytes_of(source)))
+
+
+def _bytes_of(source: Path | bytes) -> bytes:
+    return source if isinstance(source, bytes) else source.read_bytes()
 
 
 def _read(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
@@ -228,6 +233,8 @@ def _read(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
             return _read_tiff(source, name)
         with _open_picture(source, name) as image:
             _refuse_size(Size(*image.size), name)
+            if image.format == "JPEG" and ends_in_zeros(_bytes_of(source)):
+                raise SlideError(f"{name}: the image is damaged (its end is missing). Copy or export it again.")
             return turned(_pixels(image, source), picture_turn(image, source)), ""
     except DAMAGE as error:
         raise SlideError(f"{name}: the image is damaged or truncated ({error}). Copy or export it again.") from error

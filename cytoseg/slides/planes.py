@@ -54,6 +54,8 @@ def find_plane(tif: Any, *, name: str) -> Plane:
         return _of_ome(tif, scenes, name)
     if (count := max(alike, _imagej(tif, "images"))) < 2:
         pixels = dict(scenes[0].attrib) if scenes else {}
+        if not scenes and (larger := _larger_than_first(tif)) is not None:
+            return larger
         return Plane(first, (*(first.pages or ()), *tif.pages[1:]), pixels, "")
     if _imagej(tif, "slices") != count:
         raise _refused(name, _kind(count, frames=_imagej(tif, "frames"), channels=_imagej(tif, "channels")))
@@ -61,6 +63,18 @@ def find_plane(tif: Any, *, name: str) -> Plane:
         raise _refused(name, f"{count} z-planes, of which only {alike} were found")
     index, note = middle_plane(count)
     return Plane(tif.pages[index], (), {}, note)
+
+
+def _larger_than_first(tif: Any) -> Plane | None:
+    """Return the largest page if the first one is a smaller copy or a thumbnail, as in pyramids written upwards."""
+    pages = list(tif.pages)
+    areas = [page.imagewidth * page.imagelength if page.is_tiled else 0 for page in pages]
+    best, first = pages[areas.index(max(areas))], pages[0]
+    if best.imagewidth <= first.imagewidth or best.imagelength <= first.imagelength:
+        return None
+    others = sorted((page for page in pages if page is not best), key=lambda page: -page.imagewidth)
+    note = f"page {pages.index(best) + 1} of {len(pages)} (the largest)"
+    return Plane(best, (*(best.pages or ()), *others), {}, note)
 
 
 def _full_pages(tif: Any) -> list[Any]:

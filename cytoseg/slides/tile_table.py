@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.slides.declared_size import refuse_bomb, refuse_large_tiles
+from cytoseg.slides.jpeg_end import ends_in_zeros
 from cytoseg.slides.parser_errors import DAMAGE
 
 _LEAST_OFFSET = 8
@@ -81,6 +82,8 @@ class TileTable:
                 ) from error
             if len(data) < count:
                 raise SlideError(f"{self._path.name}: truncated, {tile} is cut off. Copy the file again.")
+            if ends_in_zeros(data):
+                raise SlideError(f"{self._path.name}: {tile} is damaged (its end is missing). Copy the file again.")
             try:
                 refuse_bomb(data)
                 planes.append(self._decode(data, index, **self._tables)[0][0])

@@ -214,6 +214,16 @@ def test_truncated_picture(speckles: Pixels, kind: str) -> None:
         read_picture(content[:20], name="cell")
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_jpeg_filled_up_with_zeros_is_damaged(speckles: Pixels, options: dict[str, Any]) -> None:
+    content = encoded(speckles, "JPEG", **options)
+    whole = read_picture(content, name="a.jpg")
+    assert_array_equal(read_picture(content + bytes(64), name="a.jpg"), whole)  # padding behind its end
+    half = len(content) // 2
+    with pytest.raises(SlideError, match=r"^a\.jpg: the image is damaged"):
+        read_picture(content[: half + 300] + bytes(half - 300), name="a.jpg")
+
+
 def test_truncated_16_bit_png(speckles: Pixels) -> None:
     content = imagecodecs.png_encode(speckles.astype(np.uint16) * 257)
     with pytest.raises(SlideError, match=r"damaged or truncated"):

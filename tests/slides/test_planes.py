@@ -53,6 +53,19 @@ def test_one_picture_needs_no_note(write_tiff: Write, speckles: Pixels) -> None:
     assert read(write_tiff(speckles, name="strips.tif", tile=None))[1] == ""
 
 
+def test_of_a_pyramid_written_upwards_the_largest_page_is_read(tmp_path: Path) -> None:
+    pixels = stack(1)[0]
+    with tifffile.TiffWriter(tmp_path / "up.tif") as tif:
+        for step in (4, 2, 1):
+            tif.write(pixels[::step, ::step], photometric="rgb", tile=None if step == 4 else (16, 16))
+    for level, step in enumerate((1, 2)):
+        found, note = read(tmp_path / "up.tif", level)
+        assert_array_equal(found, pixels[::step, ::step])
+        assert note == "page 3 of 3 (the largest)"
+    with pytest.raises(SlideError, match="contains several images, not only page 3 of 3"):
+        read_picture(tmp_path / "up.tif", name="up.tif")
+
+
 def test_of_an_ome_stack_the_middle_plane_is_read_on_all_its_levels(tmp_path: Path) -> None:
     pixels = stack(7)
     path = write_ome(tmp_path / "z.ome.tif", pixels)

@@ -228,6 +228,18 @@ def test_missing_tile_is_white(write_tiff: Write, speckles: Pixels) -> None:
     assert_array_equal(whole(path), expected)
 
 
+def test_jpeg_tile_filled_up_with_zeros_is_damaged(write_tiff: Write, speckles: Pixels) -> None:
+    path = write_tiff(speckles, compression="jpeg")
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        start, length = page.dataoffsets[1], page.databytecounts[1]
+    content = bytearray(path.read_bytes())
+    content[start + length - 60 : start + length] = bytes(60)
+    path.write_bytes(content)
+    with TiffSlide(path) as slide, pytest.raises(SlideError, match=r"tile 1 at .* is damaged \(its end is missing\)"):
+        slide.read_region(Region(0, 0, speckles.shape[1], speckles.shape[0]))
+
+
 def test_tile_whose_place_is_the_header_is_damaged(write_tiff: Write, speckles: Pixels) -> None:
     path = write_tiff(speckles)
     without_data(path, part=1, tags=[324])
