@@ -92,6 +92,8 @@ def plan_crops(
     marks = [feature for feature in drawn if feature.label not in rules.regions]
     try:
         with open_slide(_find_slide(file.name, stems, (rules.folder, beside))) as slide:
+            if slide.note:
+                notes.append(f"{file.name}: drawn on {slide.path.name}, of which this is read: {slide.note}.")
             lost = [feature for feature in drawn if not _meets(feature, _whole(slide))]
             found += [_outside(feature, slide) for feature in lost]
             gone = {feature.number for feature in lost}

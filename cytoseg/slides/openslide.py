@@ -81,7 +81,19 @@ def _note(path: Path, properties: Mapping[str, str]) -> str:
     parts = [f"{regions} regions on one canvas"] if regions > 1 else []
     parts += [f"plane z = 0 of {planes} (OpenSlide reads no other)"] if planes > 1 else []
     parts += [f"one plane of {mirax} (OpenSlide reads no other, and does not say which)"] if mirax > 1 else []
+    parts += _cropped_by_qupath(properties)
     return ", ".join(parts)
+
+
+def _cropped_by_qupath(properties: Mapping[str, str]) -> list[str]:
+    """Describe the offset of QuPath, which opens MRXS and SCN files cropped to what was scanned, but for --no-crop."""
+    found = (properties.get(name, "") for name in (openslide.PROPERTY_NAME_BOUNDS_X, openslide.PROPERTY_NAME_BOUNDS_Y))
+    x, y = (number_in(text) for text in found)
+    if not x and not y:
+        return []
+    return [
+        f"the whole canvas; QuPath counts from x {x or 0:.0f}, y {y or 0:.0f} unless opened with --no-crop"
+    ]
 
 
 def _mirax_planes(properties: Mapping[str, str]) -> int:

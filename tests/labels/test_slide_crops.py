@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -79,6 +80,19 @@ def test_each_region_becomes_a_crop(slide: Path, write_geojson: Write, take_in: 
     np.testing.assert_array_equal(first.label_map(), expected)
     assert (second.crop, second.width, second.height) == ("Pap 07.2 мазок_x30_y20", 10, 10)
     assert read_original(first.folder, first.crop).origin == Origin("Pap 07.2 мазок", Region(10, 5, 8, 6))
+
+
+def test_which_of_several_images_was_drawn_on_is_noted(
+    tmp_path: Path, write_geojson: Write, take_in: Callable[..., ImportReport]
+) -> None:
+    (tmp_path / "src").mkdir()
+    stack = np.stack([PIXELS] * 3)
+    rgb = {"photometric": "rgb", "tile": (16, 16)}
+    tifffile.imwrite(tmp_path / "src" / "z.ome.tif", stack, ome=True, metadata={"axes": "ZYXS"}, **rgb)
+    path = write_geojson(tmp_path / "src" / "z.geojson", box("cell", 1, 1, 3, 2))
+    assert take_in(path).notes[0] == (
+        "z.geojson: drawn on z.ome.tif, of which this is read: plane 2 of 3 (the middle one)."
+    )
 
 
 def test_a_zip_of_several_exports_is_read_like_its_folder(

@@ -92,6 +92,23 @@ def test_regions_on_one_canvas_are_reported(
         assert slide.note == note
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "note"),
+    [
+        ("0", "0", ""),
+        ("x", "", ""),
+        ("300", "0", "the whole canvas; QuPath counts from x 300, y 0 unless opened with --no-crop"),
+        ("-4", "77", "the whole canvas; QuPath counts from x -4, y 77 unless opened with --no-crop"),
+    ],
+)
+def test_the_offset_of_a_scan_that_qupath_crops_is_reported(
+    monkeypatch: pytest.MonkeyPatch, write_tiff: Write, speckles: Pixels, x: str, y: str, note: str
+) -> None:
+    monkeypatch.setattr(openslide.OpenSlide, "properties", {"openslide.bounds-x": x, "openslide.bounds-y": y})
+    with OpenSlideSlide(write_tiff(speckles)) as slide:
+        assert slide.note == note
+
+
 def test_planes_of_an_ndpi_that_are_not_read_are_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speckles: Pixels
 ) -> None:
