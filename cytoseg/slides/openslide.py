@@ -91,9 +91,7 @@ def _cropped_by_qupath(properties: Mapping[str, str]) -> list[str]:
     x, y = (number_in(text) for text in found)
     if not x and not y:
         return []
-    return [
-        f"the whole canvas; QuPath counts from x {x or 0:.0f}, y {y or 0:.0f} unless opened with --no-crop"
-    ]
+    return [f"the whole canvas; QuPath counts from x {x or 0:.0f}, y {y or 0:.0f} unless opened with --no-crop"]
 
 
 def _mirax_planes(properties: Mapping[str, str]) -> int:
