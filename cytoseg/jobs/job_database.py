@@ -33,6 +33,7 @@ from sqlalchemy.schema import CreateTable
 
 from cytoseg.errors import CytosegError
 from cytoseg.review.database import address_of, connected, is_file, take_turn, why
+from cytoseg.review.missing_columns import add_missing_columns
 from cytoseg.slides.regular_file import irregular_file_of_database
 from cytoseg.writing import write_atomically
 
@@ -143,7 +144,7 @@ def opened(place: JobPlace, *, writing: bool) -> Iterator[Connection]:
 
     Args:
         place: Where the jobs are.
-        writing: Whether to write; the table is then created if missing.
+        writing: Whether to write; the table is then created if missing, and gets the columns that it lacks.
 
     Raises:
         CytosegError: If the table is damaged, or cannot be reached, read or written.
@@ -161,6 +162,7 @@ def _server(server: URL, *, writing: bool) -> Iterator[Connection]:
                 take_turn(connection, _LOCK)
                 # IF NOT EXISTS would demand the right to create tables even if it exists.
                 OF_SERVER.create(connection, checkfirst=True)
+                add_missing_columns(connection, OF_SERVER)
             yield connection
     except (ValueError, TypeError) as error:
         raise CytosegError(f"{_SHARED} is damaged ({error}). Ask the owner of the database.") from error
@@ -179,6 +181,7 @@ def _file(run: Path, *, writing: bool) -> Iterator[Connection]:
         with _engine(path, writing=writing).begin() as connection:
             if writing:
                 connection.execute(CreateTable(OF_FILE, if_not_exists=True))
+                add_missing_columns(connection, OF_FILE)
             yield connection
     except OperationalError as error:
         doing = "written" if writing else "read"

@@ -14,6 +14,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.jobs.job_database import CLOCK, FILE, LOGS, JobPlace, name_in_database, named_in_database, opened
 from cytoseg.jobs.processes import Process
 from cytoseg.json_text import parse_json
+from cytoseg.review.missing_columns import columns_of
 
 WAITING, RUNNING, FINISHED, FAILED, CANCELLED, LOST = "waiting", "running", "finished", "failed", "cancelled", "lost"
 ENDED = (FINISHED, FAILED, CANCELLED, LOST)
@@ -21,6 +22,8 @@ SILENT = "lost contact"
 """State of a job of another machine that gives no sign of life; it may still be running there."""
 BEAT_S, SILENT_S = 30.0, 300
 """Seconds between two signs of life in a shared table, and without any until contact counts as lost."""
+_RECORDED_S = 10**9
+"""Longer silences are those of jobs that have never given a sign."""
 _MOST = 10_000
 """Rows read, the latest; more would keep a page waiting."""
 
@@ -202,11 +205,12 @@ def _change(connection: Connection, place: JobPlace, number: int, values: Mappin
 
 def _read(place: JobPlace, *wanted: ColumnElement[bool]) -> list[Job]:
     table = place.table
-    columns: list[ColumnElement[Any]] = [table.c[field.name] for field in fields(Job) if field.name in table.c]
-    columns += [] if place.server is None else [CLOCK - table.c.seen]
     with opened(place, writing=False) as connection:
         if table.name not in inspect(connection).get_table_names():  # a failed start leaves an empty file
             return []
+        there = columns_of(connection, table)
+        columns: list[ColumnElement[Any]] = [there[field.name] for field in fields(Job) if field.name in there]
+        columns += [] if place.server is None else [CLOCK - there["seen"]]
         query = select(*columns).where(*wanted).order_by(table.c.id.desc()).limit(_MOST)
         return [_job(row, place.machine) for row in connection.execute(query).all()]
 
@@ -230,7 +234,8 @@ def _job(row: Sequence[Any], machine: str) -> Job:
 
 
 def _silence(job: Job) -> str:
+    long = f" for {duration_text(job.silent_s)}" if job.silent_s < _RECORDED_S else ""  # earlier versions gave none
     return (
-        f"{job.machine} has given no sign of life for {duration_text(job.silent_s)}. It is switched off, asleep or cut "
-        "off from the database; if it is still working, this changes by itself. If it is off, resume the job here."
+        f"{job.machine} has given no sign of life{long}. It is switched off, asleep or cut off from the database; if "
+        "it is still working, this changes by itself. If it is off, resume the job here."
     )

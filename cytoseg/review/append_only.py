@@ -31,6 +31,7 @@ from cytoseg.errors import LabelError
 from cytoseg.labels.corrections import now
 from cytoseg.quoting import short_repr
 from cytoseg.review.database import RESTORE, address_of, connected, is_file, is_there, name_of, take_turn
+from cytoseg.review.missing_columns import add_missing_columns, columns_of
 
 _LOCK = 20260301
 """PostgreSQL advisory lock for creating the table."""
@@ -62,7 +63,8 @@ def growing_table(name: str, columns: Mapping[str, TypeEngine[Any]], check: Chec
 
     Args:
         name: Name of the table.
-        columns: Types of the further columns, by name.
+        columns: Types of the further columns of text, by name. A later version may add some: rows of an earlier one
+            then hold an empty text.
         check: Condition that every row must meet.
     """
     every = {"time": String(32), "author": Text(), "run": Text()}
@@ -70,7 +72,8 @@ def growing_table(name: str, columns: Mapping[str, TypeEngine[Any]], check: Chec
         name,
         MetaData(),
         Column("id", Integer, primary_key=True),
-        *(Column(column, kind, nullable=False) for column, kind in {**every, **columns}.items()),
+        *(Column(column, kind, nullable=False) for column, kind in every.items()),
+        *(Column(column, kind, nullable=False, server_default="") for column, kind in columns.items()),
         check,
         sqlite_autoincrement=True,
     )
@@ -134,8 +137,9 @@ def read_rows(log: URL, table: Table, kind: type[Entry], wanted: Mapping[str, st
 
 def select_rows(connection: Connection, table: Table, kind: type[Entry], wanted: Mapping[str, str]) -> list[Entry]:
     """Read rows within a transaction; see ``read_rows``."""
-    conditions = [table.c[column] == value for column, value in wanted.items()]
-    rows = connection.execute(select(table).where(*conditions).order_by(table.c.id)).mappings()
+    columns = columns_of(connection, table)
+    conditions = [columns[column] == value for column, value in wanted.items()]
+    rows = connection.execute(select(*columns.values()).where(*conditions).order_by(table.c.id)).mappings()
     return [kind(**_checked(row, table, connection.engine.url)) for row in rows]
 
 
@@ -157,9 +161,11 @@ def text_rows(table: Table, entries: Sequence[Any]) -> list[list[str]]:
 
 
 def _make_table(connection: Connection, table: Table) -> None:
-    """Create an append-only table if it does not exist."""
+    """Create an append-only table if it does not exist, or add the columns that one of an earlier version lacks."""
     take_turn(connection, _LOCK)
-    if not inspect(connection).has_table(table.name):
+    if inspect(connection).has_table(table.name):
+        add_missing_columns(connection, table)
+    else:
         table.create(connection)
         for statement in _guards(table.name).get(connection.dialect.name, ()):
             connection.execute(text(statement))

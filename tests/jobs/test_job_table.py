@@ -118,3 +118,24 @@ def test_of_too_many_rows_the_latest_are_read(run: Path, monkeypatch: pytest.Mon
     for _ in range(7):
         _add(run)
     assert [job.id for job in jobs_of(JobPlace(run))] == [7, 6, 5, 4, 3]
+
+
+def test_a_table_of_an_earlier_version_is_read_and_gets_its_columns_when_it_is_written(run: Path) -> None:
+    _add(run, total=3)
+    with sqlite3.connect(run / FILE) as table:
+        table.execute("ALTER TABLE jobs DROP COLUMN said")
+        table.execute("ALTER TABLE jobs DROP COLUMN total")
+    (job,) = jobs_of(JobPlace(run))
+    assert (job.command, job.total, job.said) == ("predict", 0, "")
+    job_table.update_job(JobPlace(run), 1, total=5, said="done")
+    (job,) = jobs_of(JobPlace(run))
+    assert (job.command, job.total, job.said) == ("predict", 5, "done")
+
+
+def test_a_table_without_a_column_of_every_version_is_refused(run: Path) -> None:
+    _add(run)
+    with sqlite3.connect(run / FILE) as table:
+        table.execute("ALTER TABLE jobs DROP COLUMN author")
+    assert "the table jobs is damaged (no column author). Restore a copy, or move it away." in _refusal(run)
+    with pytest.raises(CytosegError, match="no column author"):
+        job_table.update_job(JobPlace(run), 1, total=5)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
@@ -228,6 +228,24 @@ def test_a_damaged_row_is_refused(here: JobPlace) -> None:
         connection.execute(text("UPDATE review_jobs SET given = '{}' WHERE id = :number"), {"number": number})
     with pytest.raises(CytosegError, match=r"^the job table is damaged \(what a job was given is not a list\)\. Ask"):
         jobs_of(here)
+
+
+def test_the_table_of_an_earlier_version_is_read_and_gets_its_columns_when_it_is_written(
+    here: JobPlace, url: str
+) -> None:
+    number = _add(here)
+    _move(here, number, "other")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE review_jobs DROP COLUMN seen"))
+    engine.dispose()
+    job = job_of(here, number)
+    assert job.state == SILENT
+    assert job.said.startswith("other has given no sign of life. It is switched off")
+    second = _add(here)
+    assert [(job.id, job.state) for job in jobs_of(here)] == [(second, WAITING), (number, SILENT)]
+    renew_job(here, number)
+    assert job_of(here, number).state == WAITING
 
 
 def test_the_table_can_be_made_by_postgresql() -> None:

@@ -9,16 +9,18 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, text
+from sqlalchemy import CheckConstraint, Column, Integer, MetaData, String, Table, Text, create_engine, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.schema import CreateTable
 
 from cytoseg.errors import LabelError
 from cytoseg.review import assignments, judgement_conflicts, resolutions, review_log, slide_approvals
-from cytoseg.review.append_only import _guards, add_row, log_of, read_rows, text_rows
+from cytoseg.review.append_only import _guards, add_row, growing_table, log_of, read_rows, text_rows
+from cytoseg.review.database import connected
 
 DATABASE = os.environ.get("CYTOSEG_TEST_DATABASE")
+NEEDS_DATABASE = pytest.mark.skipif(DATABASE is None, reason="CYTOSEG_TEST_DATABASE names no database")
 
 TABLE = Table(
     "seen", MetaData(), Column("id", Integer, primary_key=True), Column("time", String), Column("who", String)
@@ -32,6 +34,26 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Seen):
+    id: int
+    time: str
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A record of a table as an earlier version had it."""
+
+    author: str
+    run: str
+    who: str
+
+
+@dataclass(frozen=True)
+class GrownNow(Grown):
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrownRow(GrownNow):
     id: int
     time: str
 
@@ -107,6 +129,35 @@ def test_each_table_can_be_made_by_postgresql_and_refuses_changes_there(room: Mo
     assert f"BEFORE UPDATE OR DELETE OR TRUNCATE ON {table.name} FOR EACH STATEMENT" in trigger
 
 
+@pytest.mark.parametrize("url", [None, pytest.param(DATABASE, marks=NEEDS_DATABASE)])
+def test_a_table_of_an_earlier_version_is_read_and_gets_its_columns_when_it_is_written(
+    tmp_path: Path, url: str | None
+) -> None:
+    name, check = f"grown_{uuid.uuid4().hex}", CheckConstraint("who <> ''", name="known_who")
+    log, old = log_of(tmp_path, url), growing_table(name, {"who": Text()}, check)
+    add_row(log, old, Grown("Anna", "r", "x"))
+    now = growing_table(name, {"who": Text(), "why": String(16)}, CheckConstraint("who <> ''", name="known_who"))
+    (row,) = read_rows(log, now, GrownRow, {"run": "r", "why": ""})
+    assert (row.id, row.author, row.who, row.why) == (1, "Anna", "x", "")
+    add_row(log, now, GrownNow("Bo", "r", "y", "z"))
+    rows = read_rows(log, now, GrownRow, {})
+    assert [(row.id, row.author, row.who, row.why) for row in rows] == [(1, "Anna", "x", ""), (2, "Bo", "y", "z")]
+    refused = pytest.raises((LabelError, DatabaseError), match="log entries cannot be changed")
+    with refused, connected(log, writing=True) as connection:
+        connection.execute(text(f"UPDATE {name} SET why = 'x'"))
+    with connected(log, writing=True) as connection:
+        connection.execute(text(f"DROP TABLE {name}"))
+
+
+def test_a_table_without_a_column_of_every_version_is_refused(tmp_path: Path) -> None:
+    log = log_of(tmp_path, None)
+    add_row(log, TABLE, Seen("Anna"))
+    later = Table("seen", MetaData(), *(Column(name, String, nullable=False) for name in ("id", "who", "run")))
+    for use in (lambda: read_rows(log, later, Row, {}), lambda: add_row(log, later, Seen("Ben"))):
+        with pytest.raises(LabelError, match=r"^the table seen is damaged \(no column run\)\. Restore a copy, or move"):
+            use()
+
+
 RECORDS = [
     (assignments, assignments.Entry, assignments.Assignment("Anna", "r", "c", "Bo")),
     (
@@ -121,7 +172,7 @@ RECORDS = [
 
 
 @pytest.mark.parametrize(("room", "kind", "record"), RECORDS)
-@pytest.mark.skipif(DATABASE is None, reason="CYTOSEG_TEST_DATABASE names no database")
+@NEEDS_DATABASE
 def test_another_database_keeps_each_table(tmp_path: Path, room: ModuleType, kind: Any, record: Any) -> None:
     log, record = log_of(tmp_path, DATABASE), replace(record, run=f"test {uuid.uuid4()}")
     add_row(log, room._TABLE, record)
