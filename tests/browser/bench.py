@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 from scipy import ndimage
 
 from cytoseg.classes import IGNORE
@@ -24,8 +24,7 @@ from cytoseg.labels.drawn_marks import read_marks
 from cytoseg.recipe import load_recipe
 from cytoseg.shipped import shipped_review
 from cytoseg.synthetic.generate import generate_slide
-from tests.browser.conftest import free_port, open_page, start_server
-from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.conftest import DRAWN_MS, free_port, open_page, rested, start_server
 
 CROP_PX, SLIDE_PX, SLIDES = 256, 384, 3
 MAX_PX, MIN_PX = (60, 20, 8), 5
@@ -146,15 +145,6 @@ def type_in(page: Page, label: str, text: str) -> None:
     box.fill(text)
     box.press("Enter")
     rested(page)
-
-
-def rested(page: Page) -> None:
-    page.wait_for_timeout(300)
-    expect(page.get_by_test_id("stException")).to_have_count(0)
-    page.wait_for_function(
-        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'",
-        timeout=DRAWN_MS,
-    )
 
 
 def at(page: Page, x: float, y: float) -> tuple[float, float]:

@@ -25,6 +25,8 @@ from tests.browser.queued import add_queued_run
 TESTS = Path(__file__).parents[1]
 APP = TESTS.parent / "apps" / "review" / "serve.py"
 SIDE_PX = 128
+DRAWN_MS = 180_000
+"""A page is drawn in a second; on two cores shared by four others its parts took over a minute, so wait well beyond."""
 expect.set_options(timeout=60_000)  # a busy machine takes longer than the five seconds of Playwright
 SECRET = "known-to-these-tests"
 """The token of every review that is served here."""
@@ -141,6 +143,16 @@ def let_in(browser: Browser, address: str, *, width: int = 1280, has_touch: bool
     name = f"cytoseg_review_{urlsplit(address).port}"
     context.add_cookies([{"name": name, "value": SECRET, "url": address, "httpOnly": True, "sameSite": "Strict"}])
     return context
+
+
+def rested(page: Page) -> None:
+    """Wait until a page's script has ended, without an exception."""
+    page.wait_for_timeout(300)
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    page.wait_for_function(
+        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'",
+        timeout=DRAWN_MS,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,10 @@ from cytoseg.labels.readings import place_of, save_reading
 from cytoseg.recipe import dump_recipe, load_recipe
 from tests.apps.sighted import CLASSES, make_run
 from tests.apps.test_annotate import RECIPE
-from tests.browser.conftest import APP, free_port, open_page, serve
+from tests.browser.conftest import APP, DRAWN_MS, free_port, open_page, rested, serve
 from tests.browser.queued import NAME as QUEUED
 from tests.browser.queued import add_queued_run
-from tests.browser.test_review_browser import DRAWN_MS, OVERHANG
+from tests.browser.test_review_browser import OVERHANG
 
 pytestmark = pytest.mark.browser
 
@@ -87,15 +87,6 @@ def page(chromium: Browser, served_run: Path, base: Path) -> Iterator[Page]:
         opened.context.close()
 
 
-def _rested(page: Page) -> None:
-    page.wait_for_timeout(300)
-    expect(page.get_by_test_id("stException")).to_have_count(0)
-    page.wait_for_function(
-        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'",
-        timeout=DRAWN_MS,
-    )
-
-
 def _open(page: Page, path: str) -> None:
     address = "/".join(page.url.split("/")[:3])
     page.goto(f"{address}/{path}", wait_until="domcontentloaded")
@@ -104,12 +95,12 @@ def _open(page: Page, path: str) -> None:
     box.fill(RUNS[path])
     box.press("Enter")
     expect(box).to_have_value(RUNS[path], timeout=DRAWN_MS)
-    _rested(page)
+    rested(page)
     name = page.get_by_role("textbox", name="Your name")
     if name.count():
         name.fill("Cem")
         name.press("Enter")
-        _rested(page)
+        rested(page)
 
 
 def _findings(page: Page) -> list[str]:
@@ -184,6 +175,6 @@ def test_a_crop_is_annotated_by_keys_alone(page: Page, base: Path, tmp_path: Pat
     expect(page.locator("[data-tool=fill]:focus")).to_be_visible()
     _press(page, "Shift+N")
     expect(page.locator(f".editor[data-token*='/board_0_0/']{ready}")).to_be_visible(timeout=DRAWN_MS)
-    _rested(page)
+    rested(page)
     _press(page, "g", "Space")
     expect(told).to_have_text("x 48, y 48: cell")

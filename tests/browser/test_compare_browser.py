@@ -18,7 +18,7 @@ from cytoseg.geometry import Size
 from cytoseg.predict.kept_versions import versions_of
 from cytoseg.slides.pyramid import write_pyramid
 from tests.apps.sighted import CELL, GLASS, MPP, squares
-from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.conftest import DRAWN_MS
 from tests.browser.test_viewer_browser import BLUE, LOADED, _half, _open, _share_like, _wait_for
 
 pytestmark = pytest.mark.browser

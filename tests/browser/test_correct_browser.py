@@ -14,12 +14,9 @@ from cytoseg.classes import ClassList
 from cytoseg.labels.corrections import SavedCorrection, corrections_folder, find_corrections, read_correction
 from cytoseg.review.append_only import log_of
 from cytoseg.review.review_log import read_entries
-from tests.browser.conftest import open_page
+from tests.browser.conftest import DRAWN_MS, open_page
 
 pytestmark = pytest.mark.browser
-
-DRAWN_MS = 180_000
-"""As in test_review_browser.py: two cores shared by four others are slow."""
 
 SIDE_PX = 128
 CLASSES = ClassList(("background", "cytoplasm", "nucleus", "debris"), ((0, 0, 0),) * 4, "background")

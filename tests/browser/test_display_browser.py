@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import APP, free_port, open_page, serve
-from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.conftest import APP, DRAWN_MS, free_port, open_page, serve
 
 pytestmark = pytest.mark.browser
 

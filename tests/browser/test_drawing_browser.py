@@ -16,8 +16,7 @@ from cytoseg.labels.drawn_marks import drawn_of, read_marks
 from cytoseg.recipe import dump_recipe, load_recipe
 from tests.apps.sighted import CLASSES
 from tests.apps.test_annotate import RECIPE
-from tests.browser.conftest import APP, free_port, let_in, serve, start_server
-from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.conftest import APP, DRAWN_MS, free_port, let_in, serve, start_server
 
 pytestmark = pytest.mark.browser
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser.conftest import SECRET, open_page
-from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.conftest import DRAWN_MS, SECRET, open_page
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.apps.sighted import add_objects
-from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.conftest import DRAWN_MS
 from tests.browser.test_viewer_browser import _open, _settled
 
 pytestmark = pytest.mark.browser

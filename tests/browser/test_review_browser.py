@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.browser.conftest import DRAWN_MS
 from tests.browser.queued import NAME
 
 pytestmark = pytest.mark.browser
-
-DRAWN_MS = 180_000
-"""A page is drawn in a second; on two cores shared by four others its parts took over a minute, so wait well beyond."""
 
 OVERHANG = """() => {
   const main = document.querySelector("[data-testid=stMain]");

@@ -15,9 +15,8 @@ from cytoseg.jobs.start_and_cancel import log_tail
 from cytoseg.recipe import load_recipe, recipe_of_run
 from cytoseg.runs import read_metrics
 from cytoseg.shipped import shipped_review
-from tests.browser.bench import rested, type_in, until
-from tests.browser.conftest import free_port, open_page, serve
-from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.bench import type_in, until
+from tests.browser.conftest import DRAWN_MS, free_port, open_page, rested, serve
 from tests.end_to_end.conftest import GENERATE, RECIPE, run_command
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]  # some minutes: four trainings

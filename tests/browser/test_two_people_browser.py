@@ -18,8 +18,7 @@ from cytoseg.review.append_only import log_of
 from cytoseg.review.resolutions import read_resolutions
 from tests.apps.sighted import CLASSES
 from tests.apps.test_annotate import RECIPE
-from tests.browser.conftest import APP, free_port, open_page, serve
-from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.conftest import APP, DRAWN_MS, free_port, open_page, rested, serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]  # three browsers and a server of their own
 
@@ -63,20 +62,11 @@ def _enter(page: Page, address: str, path: str, name: str) -> None:
     page.set_default_timeout(DRAWN_MS)
     page.goto(f"{address}/{path}", wait_until="domcontentloaded")
     expect(page.get_by_role("textbox", name="Your name")).to_be_visible(timeout=DRAWN_MS)
-    _rested(page)
+    rested(page)
     typed = page.get_by_role("textbox", name="Your name")
     typed.fill(name)
     typed.press("Enter")
-    _rested(page)
-
-
-def _rested(page: Page) -> None:
-    page.wait_for_timeout(300)
-    expect(page.get_by_test_id("stException")).to_have_count(0)
-    page.wait_for_function(
-        "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'",
-        timeout=DRAWN_MS,
-    )
+    rested(page)
 
 
 def _begin(page: Page) -> None:
@@ -118,7 +108,7 @@ def test_two_browsers_at_once_lose_nothing_and_a_third_resolves(address: str, cr
     cem.get_by_role("button", name="Take Bo's").click()
     expect(cem.get_by_text(f"{CROP}: resolved by Cem. Training uses these marks now.")).to_be_visible(timeout=DRAWN_MS)
     _rectangle(anna, "2", (44, 44), (60, 60))  # her window is still open
-    _rested(anna)
+    rested(anna)
     expect(anna.locator("[data-part=said]")).to_have_text("Saved.", timeout=DRAWN_MS)
     (said,) = read_resolutions(log_of(crop.parents[1], None))
     assert (said.author, {said.first, said.second}) == ("Cem", {"Anna", "Bo"})
