@@ -11,6 +11,8 @@ from cytoseg.settings import RULES, checked_by, matching
 
 IGNORE = 255
 """Id of an unlabelled pixel; it is never used for training or scoring."""
+MOST_CHARACTERS = 60
+"""Longest name of a class."""
 
 
 RESERVED = ("_background_", "__ignore__")
@@ -32,7 +34,7 @@ class ClassItem:
 
     __pydantic_config__ = RULES
 
-    name: Annotated[str, MinLen(1), MaxLen(60), checked_by(_usable)]
+    name: Annotated[str, MinLen(1), MaxLen(MOST_CHARACTERS), checked_by(_usable)]
     """Name, as in the labelme annotations."""
     colour: Annotated[str, matching(r"^#[0-9a-fA-F]{6}$")]
     """Colour in overlays and class maps, as #rrggbb."""

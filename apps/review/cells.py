@@ -161,6 +161,11 @@ def _chart(table: pd.DataFrame, classes: ClassList) -> go.Figure:
         margin={"l": 10, "r": 10, "t": 30, "b": 10},
         dragmode="select",
         showlegend=True,
+        font={"size": 13, "color": widgets.ink()},
+        xaxis_title_font_color=widgets.ink(),
+        yaxis_title_font_color=widgets.ink(),
+        xaxis_tickfont={"size": 13, "color": widgets.ink()},
+        yaxis_tickfont={"size": 13, "color": widgets.ink()},
     )
     return figure
 

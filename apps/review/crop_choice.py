@@ -12,7 +12,8 @@ from cytoseg.drawing.pictures import Picture, read_map, read_rgb
 from cytoseg.errors import CytosegError
 from cytoseg.metrics.results import CropScores, Evaluation, worst_first
 
-LAYERS = ("Prediction", "Truth", "Disagreement")
+LAYERS = {"Prediction": "prediction.png", "Ground truth": "truth.png", "Disagreement": "disagreement.png"}
+"""Overlays of a test crop with their files."""
 MEAN = "Mean over classes"
 
 
@@ -73,9 +74,9 @@ def painted(
         CytosegError: If an image is missing or damaged.
     """
     image = read_rgb(folder / "image.png")
-    above = read_map(folder / f"{layer.lower()}.png")
+    above = read_map(folder / LAYERS[layer])
     if above.shape != image.shape[:2]:
-        raise CytosegError(f"{folder.name}/{layer.lower()}.png differs in size from image.png; evaluate the run again.")
+        raise CytosegError(f"{folder.name}/{LAYERS[layer]} differs in size from image.png; evaluate the run again.")
     if layer == "Disagreement":
         above = stretched(above * (math.log(2) / 255))[0]
     factor = max(1, enlarged_to_px // image.shape[1])

@@ -137,7 +137,7 @@ def _buttons(place: JobPlace, job: Job) -> None:
             help="Ends it; finished work is kept.",
         )
     elif job.command in ORDERS:
-        again = "Again" if job.state == FINISHED else "Resume"
+        again = "Run again" if job.state == FINISHED else "Resume"
         author = str(st.session_state.get("reviewer", ""))
         told = "Finished work is not repeated." if author else "Type your name first."
         st.button(

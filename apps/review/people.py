@@ -50,7 +50,7 @@ def offer_taking(run: Path, crop: CropFile, author: str, people: Sequence[str]) 
     elif not people:
         told = "Assigns this crop to you." if author else "Type your name first."
         st.button(
-            "Take",
+            "Assign to me",
             icon=":material/person_add:",
             on_click=_take,
             args=(run, crop.path.stem, author),

@@ -1,4 +1,4 @@
-"""Show me this: a crop redrawn so that it shows its marks, as a job."""
+"""Redrawing a crop from its marks, as a job."""
 
 import jobs_list
 import streamlit as st
@@ -17,7 +17,7 @@ def button(crop: CropFile, author: str) -> None:
     """Offer to redraw a crop that has saved marks."""
     told = HELP if author else "Type your name first."
     st.button(
-        "Show me this",
+        "Redraw from marks",
         icon=":material/brush:",
         on_click=jobs_list.start,
         args=("edit", author, (f"{crop.folder}/{crop.path.stem}",)),

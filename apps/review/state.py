@@ -30,26 +30,24 @@ Value = TypeVar("Value")
 
 PAGES = {
     "": [("app.py", "Runs", "folder_open"), ("pages/new_project.py", "New project", "add_circle")],
+    "Work": [
+        ("pages/annotate.py", "Annotate", "brush"),
+        ("pages/queue.py", "Annotate next", "add_task"),
+        ("pages/two_people.py", "Two people", "group"),
+        ("pages/predict.py", "Predict", "play_circle"),
+        ("pages/slides.py", "Slides", "splitscreen_landscape"),
+        ("pages/anomalies.py", "Anomalies", "warning"),
+        ("pages/jobs.py", "Jobs", "list_alt"),
+    ],
     "Scores": [
         ("pages/iou.py", "Per-class IoU", "bar_chart"),
         ("pages/confusion.py", "Confusion matrix", "grid_on"),
         ("pages/history.py", "What changed", "history"),
     ],
-    "Pictures": [
+    "Test crops": [
         ("pages/gallery.py", "Gallery", "photo_library"),
         ("pages/crop.py", "Crop view", "center_focus_strong"),
-        ("pages/slides.py", "Slides", "splitscreen_landscape"),
-        ("pages/anomalies.py", "Anomalies", "warning"),
-    ],
-    "Work": [
-        ("pages/annotate.py", "Annotate", "brush"),
-        ("pages/predict.py", "Predict", "play_circle"),
-        ("pages/jobs.py", "Jobs", "list_alt"),
-    ],
-    "Next": [
         ("pages/correct.py", "Correct", "edit"),
-        ("pages/queue.py", "Annotate next", "add_task"),
-        ("pages/two_people.py", "Two people", "group"),
     ],
 }
 """Our own list of pages, because Streamlit names pages after files; .streamlit/config.toml hides its list."""
@@ -97,8 +95,11 @@ def _style() -> None:
         "h2{font-size:1.5rem!important}h3{font-size:1.2rem!important;padding-top:.6rem!important}"
         ".swatch{display:inline-block;width:.9em;height:.9em;border-radius:3px;margin:0 .45em -1px 0;"
         "border:1px solid rgba(0,0,0,.35)}"
+        "[data-testid='stSidebarHeader']{height:2.6rem;padding-bottom:0}"  # all pages without scrolling at 800 px
+        "[data-testid='stSidebarUserContent'] [data-testid='stVerticalBlock']{gap:.45rem}"
         "[class*='st-key-typed-name']{position:absolute}"  # it draws nothing, and takes no room
         # Streamlit's grey has too little contrast, 2.5 to 1, and so has white on the blue of the dark theme.
+        ".soft{font-size:.875rem}"
         ".soft,[data-testid='stCaptionContainer'],[data-testid='stCaptionContainer'] *,[data-testid='stImageCaption'],"
         "[data-testid='stImageCaption'] *{color:light-dark(#5a6675,#a9b4c2)!important;opacity:1!important}"
         "[data-testid='stMain'] button kbd{color:inherit!important;opacity:1!important}"
@@ -263,7 +264,7 @@ def short(error: BaseException | str) -> str:
 def missing(sentence: str, command: str) -> None:
     """Show that something is missing, a link to the page where it is made, and the command that makes it."""
     page = MADE_ON.get(command.split()[1])
-    first = "In a terminal:" if page else "Run"
+    first = "Use the page below, or in a terminal" if page else "In a terminal, run"
     st.info(f"{sentence} {first} `{command}`, where RECIPE is the recipe file of this run.", icon=":material/info:")
     if page:
         link_to(page)

@@ -22,7 +22,7 @@ from cytoseg.reporting.glossary import UNCERTAINTY
 from cytoseg.viewer.deep_zoom import TILE_PX, TilePyramid
 from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, SlideView
 
-TITLES = {CLASSES: "Class map", DISAGREEMENT: "Uncertainty", TRUTH: "Truth"}
+TITLES = {CLASSES: "Class map", DISAGREEMENT: "Uncertainty", TRUTH: "Ground truth"}
 MODULES = ("layers", "crops", "compare", "outlines")
 """Modules of the viewer (viewer_NAME.js), each after those that it imports."""
 _COMPARED = {CLASSES, DISAGREEMENT}

@@ -48,7 +48,7 @@ _STATE = RecordFile(
     damaged="the class list is damaged",
     not_json=_NOT_JSON,
 )
-SUMMARY_HEAD = ("Class", "Pixels", "Share", "Area (square mm)")
+SUMMARY_HEAD = ("Class", "Pixels", "Share", "Area (mm²)")
 
 
 @contextlib.contextmanager

@@ -86,8 +86,8 @@ ORDERS: Mapping[str, Order] = {
         "Fill the queue", "Chooses regions of predicted slides that are worth annotating next.", _plain("queue")
     ),
     "edit": Order(
-        "Show me this",
-        "Redraws a crop so that it shows its marks; for viewing only.",
+        "Redraw a crop",
+        "The diffusion model redraws a crop so that it shows its marks; for viewing only.",
         lambda recipe, run, given: ("edit", recipe, f"{run / given[0]}.png", "--map", f"{run / given[0]}.json"),
         takes="crop",
     ),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoseg.classes import MOST_CHARACTERS
 from cytoseg.errors import CytosegError, RecipeError, SlideError
 from cytoseg.geometry import Region, Size
 from cytoseg.recipe import dump_recipe, load_recipe
@@ -126,6 +127,9 @@ def make_project(project: Project, base: Path, roots: Sequence[Path]) -> Path:
     _check_inside(project.folder, roots)
     if len(project.wanted.classes) < 2:
         raise RecipeError("classes: name two or more, such as background, cytoplasm and nucleus.")
+    for label in project.wanted.classes:
+        if len(label) > MOST_CHARACTERS:
+            raise RecipeError(f"class {label[:40]!r}...: has {len(label)} characters. Use at most {MOST_CHARACTERS}.")
     for label, colour in project.wanted.colours.items():
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
             raise RecipeError(f"colour of {label[:40]!r}: {colour[:40]!r} is not a colour. Write it as #d55e00.")

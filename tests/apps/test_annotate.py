@@ -211,7 +211,7 @@ def test_what_another_person_has_saved_meanwhile_is_kept_and_so_are_ones_own_str
     assert "Training uses the marks of Bo. Yours are kept beside them" in _texts(app)
     assert drawn_of(path) == Drawn("Bo", "2026-01-01")
     browser.strokes = None
-    _press(app, "Reload")
+    _press(app, "Reload marks")
     np.testing.assert_array_equal(browser.given["ids"], _strokes(1).ids)
 
 
@@ -226,7 +226,7 @@ def test_another_window_of_the_same_person_is_not_written_over(
     assert "Anna has saved other marks since you opened it" in _texts(app)
     assert drawn_of(path) == Drawn("Anna", "2026-01-01")
     browser.strokes = None
-    _press(app, "Reload")
+    _press(app, "Reload marks")
     np.testing.assert_array_equal(browser.given["ids"], earlier)
 
 
@@ -252,11 +252,11 @@ def test_a_proposal_is_offered_and_damage_is_said(review: Review, run: Path, tmp
     guess[10:30, 10:30] = 1
     path = _crop(run)
     path.with_suffix(".json").write_text(sealed(proposal(guess, browser.given["classes"], picture=path.name)))
-    _press(app, "Reload")
+    _press(app, "Reload marks")
     np.testing.assert_array_equal(browser.given["proposed"] == 1, guess == 1)
-    assert "train-ddpm" in _texts(_press(app, "Propose"))
+    assert "train-ddpm" in _texts(_press(app, "Propose marks"))
     path.with_suffix(".json").write_text("[1,")
-    app = _press(app, "Reload")
+    app = _press(app, "Reload marks")
     assert "is cut off or damaged" in _texts(app)
 
 
@@ -311,10 +311,10 @@ def test_marks_are_shown_as_a_picture(
 
     monkeypatch.setattr("cytoseg.jobs.start_and_cancel.start_apart", start)
     app = _opened(review, run, tmp_path)
-    (button,) = [button for button in app.main.button if button.label == "Show me this"]
+    (button,) = [button for button in app.main.button if button.label == "Redraw from marks"]
     assert button.disabled  # nothing is marked yet
     browser.strokes = _strokes(7)
-    app = _press(app.run(), "Show me this")
+    app = _press(app.run(), "Redraw from marks")
     path = _crop(run).resolve()
     assert started[0][-5:] == [
         "edit",

@@ -40,7 +40,7 @@ def test_slides_are_shown_and_a_project_begins_with_its_crops(review: Review, la
     assert len(app.image) == 1
     assert app.number_input[0].value == 0.5
     app = app.text_input[0].input("mine").run()
-    app = _press(app, "Begin")
+    app = _press(app, "Create the project")
     recipe = load_recipe(str(tmp_path / "mine.yaml"))
     assert recipe.class_list().names == ("background", "cytoplasm", "nucleus")
     assert (tmp_path / "runs" / "mine" / "recipe.yaml").is_file()
@@ -50,7 +50,7 @@ def test_slides_are_shown_and_a_project_begins_with_its_crops(review: Review, la
 
 def test_a_name_that_is_taken_is_reported(review: Review, lab: Path, tmp_path: Path) -> None:
     (tmp_path / "mylab.yaml").touch()
-    app = _press(review("new_project", "--base", str(tmp_path), "--slides", str(lab / "slides")), "Begin")
+    app = _press(review("new_project", "--base", str(tmp_path), "--slides", str(lab / "slides")), "Create the project")
     assert "a recipe or run of this name already exists" in _texts(app)
 
 

@@ -107,7 +107,7 @@ def test_samples_that_are_noise_give_way_to_denoised_crops(review: Review, made_
 def test_choosing_another_run_is_kept_on_other_pages(review: Review) -> None:
     app = review("app")
     app.sidebar.selectbox[0].select("only a recipe").run()
-    assert "No command has been recorded in this run yet" in _texts(app)
+    assert "Nothing has been trained in this run yet" in _texts(app)
     app.switch_page("pages/iou.py").run()
     assert app.sidebar.selectbox[0].value == "only a recipe"
     assert "has not been evaluated yet" in _texts(app)
@@ -270,7 +270,7 @@ def test_crop_view_toggles_classes_and_layers(review: Review) -> None:
     _assert_halves(_pictures(app)[0], (94, 136, 160), grey)
     app.main.slider[0].set_value(100).run()
     _assert_halves(_pictures(app)[0], cytoplasm, grey)
-    app.segmented_control[0].set_value("Truth").run()
+    app.segmented_control[0].set_value("Ground truth").run()
     _assert_halves(_pictures(app)[0], cytoplasm, cytoplasm)
     app.segmented_control[0].set_value("Disagreement").run()
     assert not app.checkbox
@@ -283,7 +283,7 @@ def test_painted_layers_hold_the_colours_of_the_classes(made_run: Path) -> None:
     crop_choice = importlib.import_module("crop_choice")
     found = read_evaluation(made_run)
     folder = made_run / "evaluation" / "crops" / "smear_A_0_512"
-    truth = crop_choice.painted(folder, found, layer="Truth", shown=[0, 1, 2, 3], opacity=1)
+    truth = crop_choice.painted(folder, found, layer="Ground truth", shown=[0, 1, 2, 3], opacity=1)
     assert truth[0, 0].tolist() == [86, 180, 233]
     half = crop_choice.painted(folder, found, layer="Prediction", shown=[2], opacity=0.5, enlarged_to_px=8)
     assert half.shape == (8, 8, 3)
@@ -322,14 +322,14 @@ def test_without_any_run_every_page_says_how_to_begin(review: Review, page: str)
 def test_without_an_evaluation_the_next_command_is_named(review: Review, bare_run: Path, page: str) -> None:
     app = review(page, "--run", str(bare_run))
     assert len(app.info) == 1
-    assert "In a terminal: `cytoseg evaluate RECIPE`" in app.info[0].value
+    assert "Use the page below, or in a terminal `cytoseg evaluate RECIPE`" in app.info[0].value
     assert _links(app) == ["Jobs"]
 
 
 @pytest.mark.parametrize("page", ["slides", "queue"])
 def test_without_predictions_the_page_that_makes_them_is_a_link(review: Review, bare_run: Path, page: str) -> None:
     app = review(page, "--run", str(bare_run))
-    assert "In a terminal: `cytoseg predict RECIPE SLIDE`" in app.info[0].value
+    assert "Use the page below, or in a terminal `cytoseg predict RECIPE SLIDE`" in app.info[0].value
     assert _links(app) == ["Predict"]
 
 
@@ -338,7 +338,7 @@ def test_a_run_with_only_a_recipe_names_each_next_command(review: Review, bare_r
     texts = _texts(app)
     assert "cytoseg train-ddpm RECIPE" in texts
     assert "cytoseg label-import SRC --recipe RECIPE" in texts
-    assert _links(app) == ["Jobs", "Jobs", "Jobs", "Annotate"]
+    assert _links(app) == ["Annotate", "Jobs", "Jobs", "Annotate"]
 
 
 @pytest.mark.parametrize("page", SCORED)

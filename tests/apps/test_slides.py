@@ -46,7 +46,7 @@ def test_the_viewer_gets_the_slide_and_its_layers(page: Callable[[], AppTest]) -
 
 def test_layers_opacity_and_classes_can_be_chosen(page: Callable[[], AppTest]) -> None:
     app = page()
-    assert [toggle.label for toggle in app.toggle] == ["Class map", "Uncertainty", "Truth"]
+    assert [toggle.label for toggle in app.toggle] == ["Class map", "Uncertainty", "Ground truth"]
     assert "look at bright places" in app.toggle[1].help
     assert not app.toggle[0].help
     assert [box.label for box in app.checkbox] == ["background", "cell"]

@@ -196,12 +196,12 @@ def test_ones_own_crops_come_first_and_free_ones_are_to_take(review: Review, run
     app = _opened(review, run, tmp_path, "Bo", page="annotate")
     assert app.main.selectbox[0].options == ["c, assigned to you", "b", "a, assigned to Anna"]
     app = app.main.selectbox[0].select("b").run()
-    app = _press(app, "Take")
+    app = _press(app, "Assign to me")
     assert "b, assigned to you" in app.main.selectbox[0].options
     app = _press(app, "Give back")
     assert assignees(read_assignments(log)) == {"a": ("Anna",), "c": ("Bo",)}
     take(log, Assignment("Anna", named_in_log(run), "b", "Anna"))  # in another window, while this one still offers it
-    (button,) = [one for one in app.main.button if one.label == "Take"]
+    (button,) = [one for one in app.main.button if one.label == "Assign to me"]
     assert "b: is assigned to Anna. Take another crop" in _texts(button.click().run())
 
 
@@ -226,7 +226,7 @@ def test_assignments_in_a_shared_log_outlive_the_first_command_of_a_new_run(
     shared = ("--run", str(run), "--base", str(tmp_path), "--log", f"sqlite:///{tmp_path / 'shared.sqlite'}")
     app = review("annotate", *shared)
     app = app.text_input(key="reviewer box").input("Anna").run()
-    app = _press(app, "Take")
+    app = _press(app, "Assign to me")
     with recorded(run, "evaluate", recipe="short", seed=0):
         pass
     app = review("two_people", *shared)

@@ -42,7 +42,7 @@ def save_figure(path: Path, slides: Sequence[ScoredSlide]) -> None:
             frameon=False,
         )
         figure.colorbar(shown[-1], ax=row[3], shrink=0.8, label="times the threshold")
-    for axis, title in zip(axes[0], ("slide", "truth", "texture", "shape"), strict=True):
+    for axis, title in zip(axes[0], ("slide", "ground truth", "texture", "shape"), strict=True):
         axis.set_title(title)
     for axis in axes.flat:
         axis.set_xticks([])

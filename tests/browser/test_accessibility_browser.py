@@ -123,6 +123,7 @@ def test_axe_finds_nothing_serious_in_either_theme_and_200_percent_fits(page: Pa
     page.set_viewport_size({"width": 640, "height": 500})  # 1280 px at 200 %
     page.wait_for_timeout(300)
     assert page.evaluate(OVERHANG) <= 0
+    assert _findings(page) == [], "dark at 200 %"
     page.set_viewport_size({"width": 1280, "height": 1000})
     page.emulate_media(color_scheme="light")
 

@@ -28,14 +28,13 @@ from cytoseg.recipe import load_recipe
 from cytoseg.review.append_only import log_of
 from cytoseg.review.review_log import read_entries
 from cytoseg.shipped import shipped_review
-from tests.browser.conftest import free_port, open_page, serve
-from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.conftest import DRAWN_MS, free_port, open_page, serve
 from tests.browser.test_viewer_browser import LOADED
 from tests.end_to_end.conftest import GENERATE, RECIPE, run_command
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]  # five commands, a server, and the whole loop
 
-LAYERS = {"Class map": "classes", "Uncertainty": "uncertainty", "Truth": "truth"}
+LAYERS = {"Class map": "classes", "Uncertainty": "uncertainty", "Ground truth": "truth"}
 """The layers over a slide, and what their tiles are called in addresses."""
 STEPS = (
     GENERATE,
@@ -223,9 +222,9 @@ def _look_at_the_slide(loop: Loop) -> None:
     np.testing.assert_allclose(found, colours[loop.class_map()[inside[:, 1], inside[:, 0]]], atol=1)
     x, y = _a_marked_crop(loop)
     _go_to(page, x, y)
-    page.get_by_text("Truth", exact=True).click()
+    page.get_by_text("Ground truth", exact=True).click()
     _tiles_came(page)
-    _cover(page, "Truth")
+    _cover(page, "Ground truth")
     _tiles_came(page)
     inside = np.array((x, y)) + np.random.default_rng(1).integers(4, 60, (20, 2))
     np.testing.assert_allclose(_colours_at(page, inside), colours[loop.truth()[inside[:, 1], inside[:, 0]]], atol=1)

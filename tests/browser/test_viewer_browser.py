@@ -16,8 +16,7 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.apps.sighted import CELL, CLASSES, GLASS
-from tests.browser.conftest import SECRET
-from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.conftest import DRAWN_MS, SECRET
 from tests.browser.vast import add_vast_slide
 
 pytestmark = pytest.mark.browser
@@ -169,7 +168,7 @@ def test_layers_and_classes_can_be_switched(page: Page, address: str) -> None:
     _wait_for(page, lambda seen: _share_like(seen, _half(CELL, BLUE)) > 0.35)
     page.get_by_text("Class map", exact=True).first.click()
     _wait_for(page, lambda seen: _share_like(seen, CELL) > 0.35)
-    page.get_by_text("Truth", exact=True).click()
+    page.get_by_text("Ground truth", exact=True).click()
     # One square of 16 or so, which shows glass, was marked as cell.
     _wait_for(page, lambda seen: 0.05 < _share_like(seen, _half(GLASS, BLUE)) < 0.07)
     page.get_by_text("Uncertainty", exact=True).first.click()

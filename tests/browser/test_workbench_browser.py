@@ -32,12 +32,11 @@ from tests.browser.bench import (
     has_all_classes,
     marked,
     places,
-    rested,
     shot,
     type_in,
     until,
 )
-from tests.browser.test_review_browser import DRAWN_MS
+from tests.browser.conftest import DRAWN_MS, rested
 from tests.browser.test_viewer_browser import LOADED
 
 __all__ = ["bench"]
@@ -72,7 +71,7 @@ def _new_project(bench: Bench) -> None:
         type_in(page, "Name of the project", "story")
         shot(bench, "new_project")
         if begins:
-            page.get_by_role("button", name="Begin", exact=True).click()
+            page.get_by_role("button", name="Create the project", exact=True).click()
             until(lambda: (bench.run / "recipe.yaml").is_file())
         bench.lose_everything("annotate" if begins else "")
         assert Path("story.yaml").exists() == begins
@@ -232,7 +231,7 @@ def _predict(bench: Bench) -> None:
     until(lambda: (bench.jobs()[0].command, bench.jobs()[0].state) in (("predict", RUNNING), ("predict", FINISHED)))
     bench.lose_everything("predict")
     until(lambda: (bench.jobs()[0].command, bench.jobs()[0].state) == ("predict", FINISHED))
-    expect(bench.page.get_by_role("button", name="Look")).to_be_visible(timeout=DRAWN_MS)
+    expect(bench.page.get_by_role("button", name="Open the slide")).to_be_visible(timeout=DRAWN_MS)
     type_in(bench.page, "Your name", AUTHOR)
     shot(bench, "predict")
 
@@ -240,7 +239,7 @@ def _predict(bench: Bench) -> None:
 def _look_at_the_objects(bench: Bench) -> None:
     """Click an object, lose everything, and see the same outlines again."""
     page = bench.page
-    page.get_by_role("button", name="Look").click()
+    page.get_by_role("button", name="Open the slide").click()
     expect(page.locator("h1").first).to_contain_text("Slides", timeout=DRAWN_MS)
     type_in(page, "Your name", AUTHOR)
     page.locator("h1").first.scroll_into_view_if_needed()

@@ -75,6 +75,7 @@ def test_a_project_is_a_recipe_and_a_run_folder(slides: Path, tmp_path: Path, ba
         ("", Wanted(None, CLASSES), "name ''"),
         ("taken", Wanted(None, CLASSES), "a recipe or run of this name"),
         ("mylab", Wanted(None, ("one",)), "classes: name two or more"),
+        ("mylab", Wanted(None, ("one", "t" * 61)), r"^class 't{40}'\.\.\.: has 61 characters\. Use at most 60\.$"),
         ("mylab", Wanted(None, ("one", "one")), "one"),
         ("mylab", Wanted(None, CLASSES, {"nucleus": '#fff"}\nfolder: /tmp'}), "colour of 'nucleus'"),
     ],

@@ -158,9 +158,9 @@ def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str,
     live = st.toggle("Live result", value=True, help=LIVE)
     with st.container(horizontal=True):
         propose = {"on_click": _propose, "args": (annotating, crop, author)}
-        st.button("Propose", icon=":material/auto_fix_high:", help=PROPOSE, **propose)
+        st.button("Propose marks", icon=":material/auto_fix_high:", help=PROPOSE, **propose)
         again = {"on_click": annotate_state.forget, "args": (crop,)}
-        st.button("Reload", icon=":material/refresh:", help="Reads the saved marks again.", **again)
+        st.button("Reload marks", icon=":material/refresh:", help="Reads the saved marks again.", **again)
         show_me.button(crop, author)
     training.show_training(author)
     show_me.picture(annotating, crop)

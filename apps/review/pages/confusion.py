@@ -44,7 +44,13 @@ def _figure(names: list[str], tint: Cells, texts: list[list[str]]) -> go.Figure:
         width=190 + 180 * len(names),
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         xaxis={"title": "Predicted", "side": "top", "type": "category", "showgrid": False, "tickfont": ticks},
-        yaxis={"title": "Truth", "autorange": "reversed", "type": "category", "showgrid": False, "tickfont": ticks},
+        yaxis={
+            "title": "Ground truth",
+            "autorange": "reversed",
+            "type": "category",
+            "showgrid": False,
+            "tickfont": ticks,
+        },
         font_size=15,
     )
     return chart

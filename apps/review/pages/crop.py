@@ -1,4 +1,4 @@
-"""Crop view: a test crop with truth, prediction or disagreement overlaid."""
+"""Crop view: a test crop with ground truth, prediction or disagreement overlaid."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ SHOWN_PX = 900
 
 
 def _controls(crop: CropScores, found: Evaluation) -> tuple[str, float, list[int]]:
-    layer = st.segmented_control("Overlay", crop_choice.LAYERS, default=crop_choice.LAYERS[0], required=True)
+    layer = st.segmented_control("Overlay", list(crop_choice.LAYERS), default="Prediction", required=True)
     opacity = st.slider("Opacity", 0, 100, 45, step=5, format="%d %%", help="0 % shows the image alone.")
     if layer == "Disagreement":
         widgets.ramp("all agree", "most in this crop")
@@ -39,22 +39,22 @@ def _numbers(crop: CropScores) -> None:
     right.metric("Disagreement", disagreement, help=state.plain(UNCERTAINTY))
     st.caption(f"Slide {state.plain(crop.slide)}")
     if crop.from_prediction:
-        st.caption("The truth was corrected from a prediction.")
+        st.caption("The ground truth was corrected from a prediction.")
 
 
 def _side_by_side(folder: Path, found: Evaluation) -> None:
     st.subheader("Side by side")
     shown = range(len(found.class_names))
     columns = st.columns(4)
-    widgets.show(columns[0], jpeg(read_rgb(folder / "image.png")), caption="Picture")
-    for column, layer in zip(columns[1:], ("Truth", "Prediction", "Disagreement"), strict=True):
+    widgets.show(columns[0], jpeg(read_rgb(folder / "image.png")), caption="Image")
+    for column, layer in zip(columns[1:], ("Ground truth", "Prediction", "Disagreement"), strict=True):
         painted = crop_choice.painted(folder, found, layer=layer, shown=shown, opacity=1, enlarged_to_px=512)
         widgets.show(column, jpeg(painted), caption=layer)
 
 
 def _view(crop: CropScores, found: Evaluation) -> None:
     folder = state.run_folder() / "evaluation" / crop.folder
-    large, side = st.columns([1.75, 1], gap="medium")
+    large, side = st.columns([1.5, 1], gap="medium")
     with side:
         layer, opacity, shown = _controls(crop, found)
         _numbers(crop)

@@ -28,7 +28,7 @@ def _thumbnail(folder: Path, created: str, _found: Evaluation, layer: str, opaci
 
 def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
     folder = state.run_folder() / "evaluation" / crop.folder
-    layer, opacity = (layer, 0.45) if layer in crop_choice.LAYERS else (crop_choice.LAYERS[0], 0.0)
+    layer, opacity = (layer, 0.45) if layer in crop_choice.LAYERS else ("Prediction", 0.0)
     with st.container(border=True, width=CARD_PX, gap="xsmall"):
         try:
             widgets.show(st, _thumbnail(folder, found.created, found, layer, opacity), alt=f"{crop.crop}: {layer}")
@@ -38,7 +38,7 @@ def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
             f"**{state.plain(crop.crop)}**  \nmean IoU **{share_text(crop.miou)}**, slide {state.plain(crop.slide)}"
         )
         if crop.from_prediction:
-            st.caption("Truth corrected from a prediction")
+            st.caption("Ground truth corrected from a prediction")
         parts = zip(found.class_names, crop.iou, strict=True)
         st.caption(" · ".join(f"{state.plain(name)}\u00a0{share_text(value)}" for name, value in parts))
         if st.button("Look closer", key=f"open {crop.crop}", width="stretch"):

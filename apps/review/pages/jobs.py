@@ -26,7 +26,7 @@ def _offer(author: str) -> None:
         if order.takes == "kind":
             training.show_training(author)
             continue
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with st.container(gap="xsmall"):
             keys: tuple[str, ...] = ()
             if order.takes == "folder":
                 keys = _folder()
@@ -59,7 +59,7 @@ def _folder() -> tuple[str, ...]:
         st.caption("No folder of this run holds annotations yet.")
         state.link_to("pages/annotate.py")
         return ()
-    chosen = st.selectbox("Folder of the run", there, label_visibility="collapsed", width=220)
+    chosen = st.selectbox("Folder of the run", there, width=220)
     return (chosen,)
 
 

@@ -21,7 +21,7 @@ from cytoseg.workflows.new_project import (
 )
 from cytoseg.workflows.recipe_text import COLOURS, GLASS, Wanted, base_model
 
-LISTED, PER_ROW = 12, 6
+LISTED, PER_ROW = 12, 4
 CLASSES = (("background", GLASS), ("cytoplasm", COLOURS[0]), ("nucleus", COLOURS[1]))
 HELP = (
     "A project is a recipe (a text file that every command reads) and a run folder with all results. The class "
@@ -84,20 +84,18 @@ def _show(slides: list[ListedSlide], total: int) -> None:
 def _ask(folder: Path, slides: list[ListedSlide]) -> None:
     """Ask for name, pixel size and classes."""
     said = [slide.mpp for slide in slides if slide.mpp is not None]
-    left, right = st.columns(2, gap="medium")
-    with left:
-        name = st.text_input("Name of the project", "mylab", max_chars=80)
-        mpp = st.number_input(
-            "Micrometres per pixel (0: as scanned)", 0.0, 20.0, round(max(said, default=0.0), 4), format="%.4f"
-        )
-    with right:
-        st.markdown("Classes")
-        begun = pd.DataFrame(CLASSES, columns=["Name", "Colour"])
-        table = st.data_editor(begun, num_rows="dynamic", hide_index=True, key="classes of a new project")
+    name = st.text_input("Name of the project", "mylab", max_chars=80)
+    mpp = st.number_input(
+        "Micrometres per pixel (0: as scanned)", 0.0, 20.0, round(max(said, default=0.0), 4), format="%.4f"
+    )
+    st.markdown(":small[Classes]")
+    begun = pd.DataFrame(CLASSES, columns=["Name", "Colour"])
+    table = st.data_editor(begun, num_rows="dynamic", hide_index=True, key="classes of a new project")
+    st.caption("Type in the last row to add a class. Where the colour is empty, one is chosen.")
     pairs = [(str(row.Name).strip(), str(row.Colour or "").strip()) for row in table.itertuples() if row.Name]
     colours = {label: colour for label, colour in pairs if colour and colour != "None"}
     wanted = Wanted(mpp or None, [label for label, _ in pairs], colours, base_model())
-    if st.button("Begin", type="primary", icon=":material/play_arrow:"):
+    if st.button("Create the project", type="primary", icon=":material/play_arrow:"):
         project = Project(name, folder, wanted)
         _begin(functools.partial(make_project, project, state.base_folder(), state.slide_roots()))
 
@@ -110,11 +108,15 @@ def main() -> None:
             with st.spinner("Making slides"):
                 _begin(functools.partial(make_example, state.base_folder()))
         st.caption("Generates four slides and a project to try everything: half a minute.")
-    folder = _folder()
+    left, right = st.columns([1, 1.4], gap="medium")
+    with left:
+        folder = _folder()
     if folder is not None:
         slides, total = state.guarded(lambda: _slides(folder, folder.stat().st_mtime_ns))
-        _show(slides, total)
-        _ask(folder, slides)
+        with left:
+            _ask(folder, slides)
+        with right:
+            _show(slides, total)
 
 
 main()

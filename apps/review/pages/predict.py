@@ -35,7 +35,7 @@ def _choose(slides: dict[str, CatalogueEntry], author: str) -> None:
             on_click=jobs_list.start,
             args=("predict", author, tuple(chosen)),
             disabled=not (author and chosen),
-            help=None if author else "Type your name first.",
+            help=None if author and chosen else "Choose slides first." if author else "Type your name first.",
         )
         st.button(f"Choose all that are not predicted ({len(new)})", on_click=all_new, disabled=not new)
 
@@ -56,13 +56,15 @@ def _results(slides: dict[str, CatalogueEntry]) -> None:
     page = st.pagination(pages) if pages > 1 else 1
     for name, found in list(done.items())[(page - 1) * _ROWS : page * _ROWS]:
         assert found.prediction is not None
-        with st.container(horizontal=True, vertical_alignment="center", border=True):
-            st.markdown(f"**{state.plain(name)}**", width=260)
-            if st.button("Look", key=f"look {name}", icon=":material/visibility:"):
-                st.session_state["slide"] = name
-                st.switch_page("pages/slides.py")
-            exports.show_downloads(run, name, found.prediction)
-            st.caption(state.plain(approvals.sign_off_text(said.get(name), found.prediction)))
+        with st.container(border=True):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                verdict = approvals.sign_off_text(said.get(name), found.prediction)
+                st.markdown(f"**{state.plain(name)}**: {state.plain(verdict)}", width="stretch")
+                if st.button("Open the slide", key=f"look {name}", icon=":material/visibility:"):
+                    st.session_state["slide"] = name
+                    st.switch_page("pages/slides.py")
+            with st.container(horizontal=True):
+                exports.show_downloads(run, name, found.prediction)
 
 
 def main() -> None:

@@ -122,9 +122,8 @@ def _choose(listed: Catalogue) -> str:
         st.stop()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = state.select(st.container(width=460), "Slide", keys, key="slide")
-        st.markdown(
-            f":gray[{len(keys) - len(others)} of {len(keys)} predicted{'; these come first' if others else ''}]"
-        )
+        first = "; these come first" if 0 < len(others) < len(keys) else ""
+        st.markdown(f":gray[{len(keys) - len(others)} of {len(keys)} predicted{first}]")
     if listed.outside:
         st.caption(f"Links that point outside the recipe's folders and are not shown: {listed.outside}.")
     return chosen
