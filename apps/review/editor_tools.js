@@ -67,8 +67,12 @@ export class EditorTools extends EditorView {
     press("tool", (tool) => tool === this.tool);
     press("class-id", (id) => Number(id) === this.classId);
     press("layer", (layer) => layer === this.layer);
-    for (const part of this.root.querySelectorAll("[data-of]"))
-      part.hidden = !part.getAttribute("data-of").split(" ").includes(this.tool);
+    // One size is always shown, though some tools have none, so that the buttons and the crop stay where they are.
+    for (const part of this.root.querySelectorAll("[data-of]")) {
+      const tools = part.getAttribute("data-of").split(" ");
+      part.hidden = (tools[0] === "smart") !== (this.tool === "smart");
+      part.querySelector("input").disabled = !tools.includes(this.tool);
+    }
   }
 
   value() {

@@ -83,16 +83,13 @@ def show(commands: Sequence[str] = tuple(ORDERS)) -> None:
 
 def _card(place: JobPlace, job: Job) -> None:
     with st.container(border=True):
-        left, right = st.columns([4, 1], vertical_alignment="center")
-        with left:
-            given = f": {', '.join(job.given[:5])}{' ...' if len(job.given) > 5 else ''}" if job.given else ""
-            title = ORDERS[job.command].title if job.command in ORDERS else job.command
-            icon = ICONS.get(job.state, "block")
-            st.markdown(f":material/{icon}: **{job.id}. {state.plain(title + given)}**: {job.state}")
-            st.caption(state.plain(_when(job)))
-            _how_far(job)
-        with right:
-            _buttons(place, job)
+        given = f": {', '.join(job.given[:5])}{' ...' if len(job.given) > 5 else ''}" if job.given else ""
+        title = ORDERS[job.command].title if job.command in ORDERS else job.command
+        icon = ICONS.get(job.state, "block")
+        st.markdown(f":material/{icon}: **{job.id}. {state.plain(title + given)}**: {job.state}")
+        st.caption(state.plain(_when(job)))
+        _how_far(job)
+        _buttons(place, job)
         with st.expander("Log", expanded=False):
             st.code(log_tail(place, job.id) or _no_log(place, job), language=None, height=220)
 

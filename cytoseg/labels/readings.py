@@ -116,7 +116,7 @@ def save_reading(
         if now is not None and now != known:
             raise LabelError(
                 f"{picture.stem}: {now.author or 'another person'} has saved other marks since you opened it, and "
-                "yours are not saved. Press Reload to see those."
+                "yours are not saved. Press Reload marks to see those."
             )
         if place != picture:
             _copy_picture(picture, place)

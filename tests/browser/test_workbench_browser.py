@@ -212,6 +212,7 @@ def _train(bench: Bench) -> None:
     page.get_by_test_id("stSidebar").get_by_role("link", name="Jobs").click()
     expect(page.locator("h1").first).to_contain_text("Jobs", timeout=DRAWN_MS)
     type_in(page, "Your name", AUTHOR)
+    expect(page.get_by_text("1. Train: finished")).to_be_visible(timeout=DRAWN_MS)
     shot(bench, "train")
     assert (bench.run / "interpreter" / "bundle").is_dir()
 

@@ -30,7 +30,7 @@ UNKNOWN = "The recipe of this run cannot be read, so only previews of its slides
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    st.dataframe(pd.DataFrame(rows, columns=list(head)), hide_index=True, width="content")
+    st.dataframe(pd.DataFrame(rows, columns=list(head)), hide_index=True)
 
 
 def _summary(summary: Summary) -> None:
