@@ -102,6 +102,10 @@ def _style() -> None:
         ".soft{font-size:.875rem}"
         ".soft,[data-testid='stCaptionContainer'],[data-testid='stCaptionContainer'] *,[data-testid='stImageCaption'],"
         "[data-testid='stImageCaption'] *{color:light-dark(#5a6675,#a9b4c2)!important;opacity:1!important}"
+        # At 200 % a table of scores fits: keys do not scroll it.
+        "@media (max-width:800px){[data-testid='stTable'] :is(td,th),[data-testid='stTable'] :is(td,th) *"
+        "{white-space:normal!important;font-size:.75rem!important}"
+        "[data-testid='stTable'] :is(td,th){padding:.2rem .25rem!important}}"
         "[data-testid='stMain'] button kbd{color:inherit!important;opacity:1!important}"
         "[data-testid='stWidgetLabel'],[data-testid='stWidgetLabel'] *{color:light-dark(#1c2430,#e8ecf1)!important}"
         "[data-testid='stBaseButton-primary']:enabled,[data-testid='stBaseButton-primary']:enabled *"
