@@ -77,3 +77,16 @@ def test_without_the_slides_marked_crops_can_be_drawn_on_and_each_page_says_what
         app.switch_page(f"pages/{page}.py").run(timeout=60)
         assert not app.exception, (page, app.exception)
         assert sentence in _texts(app)
+
+
+def test_a_live_result_that_was_switched_off_stays_off_after_another_page(
+    review: Review, run: Path, tmp_path: Path, browser: Browser
+) -> None:
+    app = _draw(_opened(review, run, tmp_path), browser, 1)
+    assert browser.given["layers"]
+    app.toggle[0].set_value(False).run(timeout=60)
+    for page in ("jobs", "annotate"):
+        app.switch_page(f"pages/{page}.py").run(timeout=60)
+        assert not app.exception, app.exception
+    assert not app.toggle[0].value
+    assert not browser.given["layers"]

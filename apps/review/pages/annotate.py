@@ -155,7 +155,8 @@ def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str,
     people.show_whose_marks(annotating, crop, author)
     if crop.is_test:
         st.warning(f"A crop of the test slide {state.plain(crop.slide)}: used for testing, never for training.")
-    live = st.toggle("Live result", value=True, help=LIVE)
+    st.session_state.setdefault("live box", st.session_state.get("live", True))  # dropped with each change of the page
+    live = st.session_state["live"] = st.toggle("Live result", key="live box", help=LIVE)
     with st.container(horizontal=True):
         propose = {"on_click": _propose, "args": (annotating, crop, author)}
         st.button("Propose marks", icon=":material/auto_fix_high:", help=PROPOSE, **propose)
