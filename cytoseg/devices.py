@@ -1,5 +1,7 @@
 """Compute devices and the precision that they compute in."""
 
+import re
+
 import torch
 
 from cytoseg.errors import RecipeError
@@ -12,8 +14,10 @@ def pick_device(name: str = "auto") -> torch.device:
         name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        RecipeError: If the requested device is not available.
+        RecipeError: If the name is unknown, or the requested device is not available.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise RecipeError(f"device {name!r} is unknown. Use auto, cpu, cuda or cuda:N.")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():

@@ -28,6 +28,12 @@ def test_a_missing_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         pick_device("cuda:1")
 
 
+@pytest.mark.parametrize("name", ["tpu", "mps", "cuda:", "cuda:x", "", "cpu\n"])
+def test_an_unknown_device_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"^device .* is unknown\. Use auto, cpu, cuda or cuda:N\."):
+        pick_device(name)
+
+
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 

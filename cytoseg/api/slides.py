@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
+from cytoseg.limits import how_to_raise, limit
 from cytoseg.quoting import short_repr
 from cytoseg.slides import open as slides
 from cytoseg.slides.slide import Slide as Reader
+
+_LIMIT = "CYTOSEG_MAX_PICTURE_PX"
 
 
 class Slide:
@@ -63,13 +66,23 @@ class Slide:
             (height, width, 3) uint8 RGB.
 
         Raises:
-            SlideError: If a side is not positive, or the file is damaged there.
+            SlideError: If a side is not positive, the result has too many pixels, or the file is damaged there.
         """
         x, y, width, height = _whole(region, 4, "region (x, y, width, height)")
         out = (width, height) if size is None else _whole(size, 2, "size (width, height)")
         if min(width, height, *out) < 1:
             raise SlideError(f"{self.path.name}: region {width} x {height} px at {out[0]} x {out[1]}: nothing to read.")
-        return slides.read_at(self._reader, Region(x, y, width, height), Size(*out))
+        if out[0] * out[1] > limit(_LIMIT):
+            raise SlideError(
+                f"{self.path.name}: {out[0]} x {out[1]} px is too large for one array. Pass a smaller size, or read it "
+                f"in parts. {how_to_raise(_LIMIT)}"
+            )
+        try:
+            return slides.read_at(self._reader, Region(x, y, width, height), Size(*out))
+        except MemoryError as error:
+            raise SlideError(
+                f"{self.path.name}: region {width} x {height} px does not fit in memory. Read it in parts."
+            ) from error
 
     def close(self) -> None:
         """Close the file."""

@@ -43,6 +43,8 @@ def test_a_region_is_read_at_the_size_asked_for_and_white_outside(path: Path) ->
 @pytest.mark.parametrize(
     ("region", "size", "problem"),
     [
+        ((0, 0, 10**6, 10**6), None, r"slide\.png: 1000000 x 1000000 px is too large for one array\. Pass a smaller"),
+        ((0, 0, 10**9, 10**9), (9, 9), "region 1000000000 x 1000000000 px does not fit in memory. Read it in parts"),
         ((0, 0, 0, 2), None, "slide.png: region 0 x 2 px at 0 x 2: nothing to read"),
         ((0, 0, 2, 2), (2, 0), "region 2 x 2 px at 2 x 0"),
         ((0, 0, 2), None, r"region \(x, y, width, height\): found .*, but 4 whole numbers are wanted"),
