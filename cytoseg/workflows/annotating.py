@@ -25,6 +25,7 @@ from cytoseg.formats.sidecar import SIDECAR_SUFFIX, Cut, write_sidecar
 from cytoseg.geometry import Region, Size, overlap
 from cytoseg.interpreter.live import LiveInterpreter, LiveView
 from cytoseg.interpreter.proposals_without_labels import MaskHeadProposals
+from cytoseg.interpreter.train_mlps import check_two_classes
 from cytoseg.labels.annotated import annotated_regions, waiting_regions
 from cytoseg.labels.corrections import now
 from cytoseg.labels.drawn_marks import CropMarks, Drawn, drawn_of, origin_of, read_marks
@@ -205,8 +206,11 @@ class Annotating:
         is_test = self._is_test()
         index = load_index(self.labels).crops if (self.labels / INDEX_NAME).exists() else ()
         others = [entry for entry in index if entry.crop != crop.path.stem and not is_test(entry.slide)]
+        own = None if crop.is_test else label_map
+        marked = [] if own is None else [self.classes.names[i] for i in np.unique(own[own != IGNORE])]
+        check_two_classes([*marked, *(name for entry in others for name, px in entry.pixels.items() if px)])
         with self._computing:
-            return self._live.view(picture, None if crop.is_test else label_map, others)
+            return self._live.view(picture, own, others)
 
     def most_uncertain(self, crops: Sequence[CropFile], seen: LiveView) -> list[CropFile]:
         """Order the unmarked train crops by the disagreement of the MLPs of a view, most uncertain first.
