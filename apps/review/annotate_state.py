@@ -41,7 +41,6 @@ class Work:
         saved: Number of the last saved stroke.
         imported: Number of the last imported stroke.
         is_label: Whether the marks are those that training uses.
-        opened: Whether the editor has been drawn, so that a result may take its time.
         view: Live result with the ids it was computed from; None before the first one.
     """
 
@@ -56,7 +55,6 @@ class Work:
     saved: int = 0
     imported: int = 0
     is_label: bool = True
-    opened: bool = False
     view: tuple[int, LiveView] | None = None
 
 

@@ -44,12 +44,10 @@ class Browser:
 
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
-        self.layers: list[list[str]] = []
         self.strokes: Any = None
 
     def draw(self, picture: NDArray[np.uint8], ids: NDArray[np.uint8], classes: Any, **more: Any) -> None:
         self.given = {"picture": picture, "ids": ids, "classes": classes, **more}
-        self.layers.append([layer.name for layer in more["layers"]])
 
     def strokes_of(self, token: str, _shape: tuple[int, ...]) -> Any:
         return self.strokes if token == self.given.get("token") else None
@@ -163,21 +161,6 @@ def test_the_most_uncertain_crop_is_opened(review: Review, run: Path, tmp_path: 
     app = _press(app, "Most uncertain crop")
     assert app.selectbox(key="crop to annotate").value == other
     assert not [button for button in app.main.button if button.label == "Most uncertain crop"]  # the other is marked
-
-
-def test_a_crop_is_drawn_before_its_first_result_is_computed(
-    review: Review, run: Path, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn_before: list[int] = []
-
-    def view(_: Annotating, crop: Any, picture: NDArray[np.uint8], ids: NDArray[np.uint8]) -> LiveView:
-        drawn_before.append(len(browser.layers))
-        return LiveView(np.ones(picture.shape[:2], np.uint8), np.zeros(picture.shape[:2], np.float32), 3, 0.25)
-
-    monkeypatch.setattr(Annotating, "view", view)
-    monkeypatch.setattr(Annotating, "most_uncertain", lambda *_: [])
-    _opened(review, run, tmp_path, name="")
-    assert (browser.layers[:2], drawn_before) == ([[], ["classes", "doubt"]], [1])
 
 
 def test_without_a_name_nothing_is_saved(review: Review, run: Path, tmp_path: Path, browser: Browser) -> None:

@@ -1,7 +1,5 @@
 """Annotate: mark crops with live predictions."""
 
-import contextlib
-
 import state
 import streamlit as st
 
@@ -20,7 +18,6 @@ with state.loading():
     import reviews
     import show_me
     import training
-    from annotate_state import Work
 
     from cytoseg.errors import CytosegError
     from cytoseg.interpreter.live import LiveView
@@ -99,17 +96,6 @@ def _offer_uncertain(annotating: Annotating, others: list[CropFile], seen: LiveV
         st.rerun()  # the choice of the crop is outside this fragment
 
 
-def _look_first(annotating: Annotating, work: Work) -> None:
-    """Compute the first live result of a crop below its editor, which is drawn by then, and show it.
-
-    It needs the features of all labelled crops, and the networks: seconds in which the crop can be seen and marked.
-    """
-    work.opened = True
-    with st.spinner("Computing the first result"), contextlib.suppress(CytosegError):  # the next run reports the error
-        annotate_state.live_view(annotating, work)
-    st.rerun()
-
-
 @st.fragment
 def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropFile], *, live: bool) -> None:
     """Draw the editor; save, predict and import after each stroke."""
@@ -117,7 +103,7 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropF
     problem, shown, seen = "", (), None
     try:
         annotate_state.save_strokes(annotating, work, author)
-        if live and work.opened:
+        if live:
             seen = annotate_state.live_view(annotating, work)
             shown = tuple(annotate_state.layers(annotating, seen))
     except CytosegError as error:
@@ -133,8 +119,6 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropF
         layers=shown,
         proposed=work.proposed,
     )
-    if live and not work.opened:
-        _look_first(annotating, work)
     if problem:
         st.warning(problem, icon=":material/info:")
     if seen is not None:  # after the editor, so that its result does not wait for the rating of other crops
