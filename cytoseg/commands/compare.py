@@ -15,10 +15,10 @@ from cytoseg.workflows.compared_methods import (
     quick_methods,
     report_skipped_methods,
     task_of,
-    timed,
 )
 from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, alone_in, start_run
+from cytoseg.workflows.training_times import timed
 
 
 def run(

@@ -29,11 +29,11 @@ from cytoseg.workflows.compared_methods import (
     mlps,
     report_skipped_methods,
     task_of,
-    timed,
 )
 from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, alone_in, start_run
 from cytoseg.workflows.robustness import contenders, scale_of
+from cytoseg.workflows.training_times import timed
 from cytoseg.workflows.variant_outcome import Asking
 
 COUNTS = "1,2,4,8,16,30,60,120"
