@@ -1,6 +1,7 @@
 """State of the crop being annotated: strokes, saves and live results."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,9 @@ from cytoseg.workflows.annotating import Annotating, CropFile
 
 MAX_NATS = 0.7
 """Upper end of the disagreement colours: an ensemble split over two classes."""
+QUICK_S = 0.5
+"""A crop is drawn without its first result if that takes longer."""
+_background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="first live result")
 
 
 @dataclass
@@ -42,6 +46,7 @@ class Work:
         imported: Number of the last imported stroke.
         is_label: Whether the marks are those that training uses.
         view: Live result with the ids it was computed from; None before the first one.
+        first: The first live result being computed, with its ids; None before and after.
     """
 
     crop: CropFile
@@ -56,6 +61,7 @@ class Work:
     imported: int = 0
     is_label: bool = True
     view: tuple[int, LiveView] | None = None
+    first: tuple[int, Future[LiveView]] | None = None
 
 
 def of_run(run: Path) -> Annotating:
@@ -134,16 +140,30 @@ def import_strokes(annotating: Annotating, work: Work) -> None:
         work.imported = stroke
 
 
-def live_view(annotating: Annotating, work: Work) -> LiveView:
+def live_view(annotating: Annotating, work: Work) -> LiveView | None:
     """Return the live prediction of the crop, recomputed when the marks have changed.
+
+    The first one needs the features of all labelled crops and may load the network. It is computed in the background,
+    so that the crop can be drawn on meanwhile: None until then.
 
     Raises:
         CytosegError: If too little is marked, or the run has no network.
     """
     stamp = crc32(work.ids.tobytes())
-    if work.view is None or work.view[0] != stamp:
+    if work.view is None:
+        work.first = work.first or (stamp, _background.submit(annotating.view, work.crop, work.picture, work.ids))
+        if not is_ready(work):
+            return None
+        (stamp_of_first, first), work.first = work.first, None
+        work.view = stamp_of_first, first.result()
+    if work.view[0] != stamp:
         work.view = stamp, annotating.view(work.crop, work.picture, work.ids)
     return work.view[1]
+
+
+def is_ready(work: Work) -> bool:
+    """Wait briefly for the first live result; return whether it has been computed."""
+    return work.first is None or bool(wait([work.first[1]], timeout=QUICK_S).done)
 
 
 def layers(annotating: Annotating, seen: LiveView) -> Sequence[editor.Layer]:

@@ -75,10 +75,11 @@ def show(commands: Sequence[str] = tuple(ORDERS)) -> None:
     before, st.session_state[f"jobs over {place}"] = st.session_state.get(f"jobs over {place}", over), over
     if before != over:  # the rest of the page may be outdated
         st.rerun()
-    for job in found[:_SHOWN]:
-        _card(place, job)
-    if not found:
-        st.caption("Nothing has been started from here yet.")
+    with st.container(key="steady-jobs"):
+        for job in found[:_SHOWN]:
+            _card(place, job)
+        if not found:
+            st.caption("Nothing has been started from here yet.")
 
 
 def _card(place: JobPlace, job: Job) -> None:

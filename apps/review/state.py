@@ -98,6 +98,9 @@ def _style() -> None:
         "[data-testid='stSidebarHeader']{height:2.6rem;padding-bottom:0}"  # all pages without scrolling at 800 px
         "[data-testid='stSidebarUserContent'] [data-testid='stVerticalBlock']{gap:.45rem}"
         "[class*='st-key-typed-name']{position:absolute}"  # it draws nothing, and takes no room
+        # Streamlit fades what a running script has not drawn again yet: the editor with each stroke, and the list of
+        # jobs whenever it is refreshed.
+        "[class*='st-key-steady'] [data-stale='true']{opacity:1!important}"
         # Streamlit's grey has too little contrast, 2.5 to 1, and so has white on the blue of the dark theme.
         ".soft{font-size:.875rem}"
         ".soft,[data-testid='stCaptionContainer'],[data-testid='stCaptionContainer'] *,[data-testid='stImageCaption'],"

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,33 @@ def test_the_most_uncertain_crop_is_opened(review: Review, run: Path, tmp_path: 
     app = _press(app, "Most uncertain crop")
     assert app.selectbox(key="crop to annotate").value == other
     assert not [button for button in app.main.button if button.label == "Most uncertain crop"]  # the other is marked
+
+
+def test_a_crop_is_marked_and_saved_while_its_first_result_is_computed(
+    review: Review, run: Path, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, computed_for = threading.Event(), []
+
+    def view(_: Annotating, crop: Any, picture: NDArray[np.uint8], ids: NDArray[np.uint8]) -> LiveView:
+        computed_for.append(set(ids.ravel().tolist()))
+        assert goes_on.wait(timeout=60)
+        return LiveView(np.ones(picture.shape[:2], np.uint8), np.zeros(picture.shape[:2], np.float32), 3, 0.25)
+
+    monkeypatch.setattr(Annotating, "view", view)
+    monkeypatch.setattr(Annotating, "most_uncertain", lambda *_: [])
+    app = _opened(review, run, tmp_path)
+    assert browser.given["layers"] == ()
+    assert "Computing the first result" in _texts(app)
+    browser.strokes = _strokes(7)
+    app.run()
+    assert (browser.given["saved_stroke"], computed_for) == (7, [{IGNORE}])
+    goes_on.set()
+    app = app.run()
+    assert not app.exception, app.exception
+    assert [layer.name for layer in browser.given["layers"]] == ["classes", "doubt"]
+    # Without a name, for Anna, and for the marks that she has made meanwhile.
+    assert computed_for == [{IGNORE}, {IGNORE}, {0, 1, IGNORE}]
+    assert "Computing" not in _texts(app)
 
 
 def test_without_a_name_nothing_is_saved(review: Review, run: Path, tmp_path: Path, browser: Browser) -> None:

@@ -18,6 +18,7 @@ with state.loading():
     import reviews
     import show_me
     import training
+    from annotate_state import Work
 
     from cytoseg.errors import CytosegError
     from cytoseg.interpreter.live import LiveView
@@ -96,6 +97,14 @@ def _offer_uncertain(annotating: Annotating, others: list[CropFile], seen: LiveV
         st.rerun()  # the choice of the crop is outside this fragment
 
 
+@st.fragment(run_every=1.0)
+def _await_first(work: Work) -> None:
+    """Say that the first result is being computed; show it as soon as it is there."""
+    st.caption("Computing the first result. You can mark the crop meanwhile.")
+    if annotate_state.is_ready(work):
+        st.rerun()
+
+
 @st.fragment
 def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropFile], *, live: bool) -> None:
     """Draw the editor; save, predict and import after each stroke."""
@@ -105,20 +114,23 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropF
         annotate_state.save_strokes(annotating, work, author)
         if live:
             seen = annotate_state.live_view(annotating, work)
-            shown = tuple(annotate_state.layers(annotating, seen))
+            shown = () if seen is None else tuple(annotate_state.layers(annotating, seen))
     except CytosegError as error:
         problem = state.error_text(error)
-    editor.draw(
-        work.picture,
-        work.begun,
-        annotating.classes,
-        token=work.token,
-        draft=work.draft,
-        may_save=bool(author),
-        saved_stroke=work.saved,
-        layers=shown,
-        proposed=work.proposed,
-    )
+    with st.container(key="steady-editor"):
+        editor.draw(
+            work.picture,
+            work.begun,
+            annotating.classes,
+            token=work.token,
+            draft=work.draft,
+            may_save=bool(author),
+            saved_stroke=work.saved,
+            layers=shown,
+            proposed=work.proposed,
+        )
+    if work.first is not None:
+        _await_first(work)
     if problem:
         st.warning(problem, icon=":material/info:")
     if seen is not None:  # after the editor, so that its result does not wait for the rating of other crops
