@@ -69,6 +69,7 @@ def test_what_only_lists_or_checks_loads_nothing_heavy(line: list[str], ends: in
     assert min(seconds) < 1
 
 
+@pytest.mark.slow
 def test_predict_does_not_wait_for_what_only_training_uses() -> None:
     program = "import sys, cytoseg.commands.predict; print({'monai', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -58,6 +58,7 @@ def test_compare_gives_a_decoder_the_scores_of_evaluate(home: Path, cytoseg: Cal
     assert runs["decoder-0"] != runs["decoder-random-0"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_tuning_goes_on_where_it_was(
     home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +84,7 @@ def test_an_interrupted_tuning_goes_on_where_it_was(
     assert bundle_hashes(bundle) == in_parts
 
 
+@pytest.mark.slow
 def test_the_other_interpreter_replaces_the_bundle(home: Path, cytoseg: Callable[..., Result]) -> None:
     assert cytoseg("train-interpreter", "tiny.yaml", *TUNED).exit_code == 0
     again = cytoseg("train-interpreter", "tiny.yaml")

@@ -61,7 +61,7 @@ def press_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]
         ("train-interpreter tiny.yaml interpreter.steps=50", 1),  # while features are taken
         ("train-interpreter tiny.yaml interpreter.steps=50", 12),  # while interpreters learn
         ("evaluate tiny.yaml --no-baseline", 2),
-        ("doctor tiny.yaml", 3),  # while pixels are clustered
+        pytest.param("doctor tiny.yaml", 3, marks=pytest.mark.slow),  # while pixels are clustered
         pytest.param("doctor tiny.yaml", 15, marks=pytest.mark.slow),  # while they are probed
         ("predict tiny.yaml part.tif", 2),
         ("predict tiny.yaml made/slides/made_2_00.ome.tif predict.overlap_px=4", 1),

@@ -277,6 +277,7 @@ def test_of_one_slide_none_is_held_out_and_that_is_said(home: Path, cytoseg: Cal
     assert (state["origin"]["kept_steps"], state["origin"]["calibration"]) == (None, None)
 
 
+@pytest.mark.slow
 def test_the_published_rules_take_all_pixels_and_give_a_bundle(home: Path, cytoseg: Callable[..., Result]) -> None:
     cut_labels(home)  # of all pixels the published rules make many steps
     result = cytoseg("train-interpreter", "tiny.yaml", "interpreter.mode=reference", "interpreter.vote=hard")

@@ -115,6 +115,7 @@ def test_damaged_notes_and_another_bundle_label_again(cytoseg: Command, home: Pa
     assert about["bundle"] == json.loads(Path("runs/tiny/interpreter/bundle/state.json").read_text())["sha256"]
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_made_pairs(cytoseg: Command, home: Path) -> None:
     assert _make(cytoseg, "--n", "3", "--drop", "0").exit_code == 0
     trained = cytoseg("train-interpreter", "tiny.yaml", *TAUGHT, "student.made=3")

@@ -41,6 +41,7 @@ def test_each_number_of_crops_is_trained_on_and_kept(
     assert len(pictures) == 2
 
 
+@pytest.mark.slow
 def test_the_decoder_is_set_beside_itself_from_random_weights(home: Path, cytoseg: Callable[..., Result]) -> None:
     tuned = ("interpreter.kind=decoder", "decoder.steps=2", "decoder.size_px=32", "decoder.batch=1")
     scored = cytoseg("study", "label-efficiency", "tiny.yaml", "--draws", "1", "--counts", "2", "--quick", *tuned)

@@ -37,7 +37,7 @@ def test_a_student_learns_what_the_teacher_says(monkeypatch: pytest.MonkeyPatch)
     student = distil(
         Student(2, seed=0),
         [_lesson()],
-        steps=60,
+        steps=40,
         seed=0,
         device=CPU,
         precision="no",

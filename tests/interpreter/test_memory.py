@@ -39,7 +39,7 @@ MEASURED = """if True:
     [
         pytest.param(8, False, False, marks=pytest.mark.slow),  # each starts a program of its own
         pytest.param(256, False, False, marks=pytest.mark.slow),
-        (64, True, False),
+        pytest.param(64, True, False, marks=pytest.mark.slow),
         pytest.param(64, False, True, marks=pytest.mark.slow),
     ],
 )

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg.features.pixel_table import PixelTable
+from cytoseg.interpreter import train_reference
 from cytoseg.interpreter.mlp import Ensemble
 from cytoseg.interpreter.train_reference import StopRule, train_by_reference
 from cytoseg.seeds import generator_for
@@ -21,6 +22,13 @@ def doubles() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def five_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train for five epochs only, here and in the oracle."""
+    monkeypatch.setattr(train_reference, "EPOCHS", 5)
+    monkeypatch.setattr(oracle, "EPOCHS", 5)
 
 
 @pytest.fixture
@@ -77,6 +85,7 @@ def _without_counts(model: nn.Sequential) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.usefixtures("five_epochs")
 def test_in_single_precision_the_first_epochs_are_the_same(table: PixelTable, plain_member: PlainMember) -> None:
     _, losses = _train(table)
     _, separate = _train_separately(table, plain_member)
@@ -84,6 +93,7 @@ def test_in_single_precision_the_first_epochs_are_the_same(table: PixelTable, pl
     assert losses[:first] == pytest.approx(_mean_of_those_in_training(separate)[:first], abs=1e-5)
 
 
+@pytest.mark.usefixtures("five_epochs")
 def test_features_are_not_standardised_and_probabilities_not_shifted(table: PixelTable) -> None:
     rare = PixelTable(table.features, table.classes, table.crops, {0: 9000, 1: 1, 2: 1})
     ensemble, _ = _train(table)
