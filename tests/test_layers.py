@@ -75,7 +75,13 @@ ONLY_IN = {
 PUBLIC_API = "cytoseg/__init__.py"
 """Names what all rooms offer, and loads it when it is used."""
 
-INSIDE_FUNCTIONS = (PUBLIC_API, "cytoseg/slides/open.py", "cytoseg/cli.py", "cytoseg/__main__.py")
+INSIDE_FUNCTIONS = (
+    PUBLIC_API,
+    "cytoseg/slides/open.py",
+    "cytoseg/cli.py",
+    "cytoseg/__main__.py",
+    "apps/review/lazy_networks.py",
+)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import editor
+import lazy_networks
 import numpy as np
 import state
 import streamlit as st
@@ -16,11 +18,13 @@ from numpy.typing import NDArray
 from cytoseg.classes import IGNORE
 from cytoseg.drawing.overlay import class_veil, disagreement_veil
 from cytoseg.errors import CytosegError
-from cytoseg.interpreter.live import LiveView
 from cytoseg.labels.drawn_marks import Drawn, drawn_of
 from cytoseg.labels.readings import place_of
 from cytoseg.labels.reviewer_names import same_person
 from cytoseg.workflows.annotating import Annotating, CropFile
+
+if TYPE_CHECKING:
+    from cytoseg.interpreter.live import LiveView
 
 MAX_NATS = 0.7
 """Upper end of the disagreement colours: an ensemble split over two classes."""
@@ -60,8 +64,8 @@ class Work:
     saved: int = 0
     imported: int = 0
     is_label: bool = True
-    view: tuple[int, LiveView] | None = None
-    first: tuple[int, Future[LiveView]] | None = None
+    view: "tuple[int, LiveView] | None" = None
+    first: "tuple[int, Future[LiveView]] | None" = None
 
 
 def of_run(run: Path) -> Annotating:
@@ -140,25 +144,29 @@ def import_strokes(annotating: Annotating, work: Work) -> None:
         work.imported = stroke
 
 
-def live_view(annotating: Annotating, work: Work) -> LiveView | None:
+def live_view(annotating: Annotating, work: Work) -> "LiveView | None":
     """Return the live prediction of the crop, recomputed when the marks have changed.
 
-    The first one needs the features of all labelled crops and may load the network. It is computed in the background,
-    so that the crop can be drawn on meanwhile: None until then.
+    The first one loads the networks and needs the features of all labelled crops. It is computed in the background, so
+    that the crop can be drawn on meanwhile: None until then.
 
     Raises:
         CytosegError: If too little is marked, or the run has no network.
     """
     stamp = crc32(work.ids.tobytes())
     if work.view is None:
-        work.first = work.first or (stamp, _background.submit(annotating.view, work.crop, work.picture, work.ids))
+        work.first = work.first or (stamp, _background.submit(_view, annotating, work.crop, work.picture, work.ids))
         if not is_ready(work):
             return None
         (stamp_of_first, first), work.first = work.first, None
         work.view = stamp_of_first, first.result()
     if work.view[0] != stamp:
-        work.view = stamp, annotating.view(work.crop, work.picture, work.ids)
+        work.view = stamp, _view(annotating, work.crop, work.picture, work.ids)
     return work.view[1]
+
+
+def _view(annotating: Annotating, crop: CropFile, picture: NDArray[np.uint8], ids: NDArray[np.uint8]) -> "LiveView":
+    return lazy_networks.live_results(annotating).view(crop, picture, ids)
 
 
 def is_ready(work: Work) -> bool:
@@ -166,7 +174,7 @@ def is_ready(work: Work) -> bool:
     return work.first is None or bool(wait([work.first[1]], timeout=QUICK_S).done)
 
 
-def layers(annotating: Annotating, seen: LiveView) -> Sequence[editor.Layer]:
+def layers(annotating: Annotating, seen: "LiveView") -> Sequence[editor.Layer]:
     """Colour the live results as overlays."""
     classes = annotating.classes
     clear = IGNORE if classes.fill is None else classes.fill_id

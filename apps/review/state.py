@@ -80,11 +80,11 @@ def begin(*, needs_run: bool = True) -> None:
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """Show during the block that a page loads what the networks need, for seconds on the first visit.
+    """Show during the block that a page loads its libraries, for seconds on the first visit.
 
-    Pages import it after their title, or nothing would be painted until then.
+    Pages import them after their title, or nothing would be painted until then.
     """
-    with contextlib.nullcontext() if "torch" in sys.modules else st.spinner("Loading the networks: only once"):
+    with contextlib.nullcontext() if "skimage" in sys.modules else st.spinner("Loading the page: only once"):
         yield
 
 

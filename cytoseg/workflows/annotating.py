@@ -1,48 +1,28 @@
-"""Backend of the app's page Annotate."""
+"""Crops to annotate and their marks, for the app's page Annotate; without the networks, which load for seconds."""
 
-import contextlib
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
 from cytoseg.active_learning.candidates import Frame
 from cytoseg.active_learning.queue_slides import QUEUE_FOLDER, QueuePlace, match_test_slides
-from cytoseg.classes import IGNORE
-from cytoseg.devices import pick_device
-from cytoseg.diffusion.architecture import Architecture
-from cytoseg.diffusion.state import load_backbone
-from cytoseg.errors import LabelError, SlideError
-from cytoseg.features.extract import FeatureExtractor
+from cytoseg.errors import LabelError
 from cytoseg.formats.sidecar import SIDECAR_SUFFIX, Cut, write_sidecar
 from cytoseg.geometry import Region, Size, overlap
-from cytoseg.interpreter.live import LiveInterpreter, LiveView
-from cytoseg.interpreter.proposals_without_labels import MaskHeadProposals
-from cytoseg.interpreter.train_mlps import check_two_classes
-from cytoseg.labels.annotated import annotated_regions, waiting_regions
 from cytoseg.labels.corrections import now
 from cytoseg.labels.drawn_marks import CropMarks, Drawn, drawn_of, origin_of, read_marks
 from cytoseg.labels.import_labels import import_labels
 from cytoseg.labels.import_settings import ImportRules
-from cytoseg.labels.index import INDEX_NAME, load_index
 from cytoseg.labels.readings import place_of, readings_of, save_reading
 from cytoseg.recipe import load_recipe
-from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.slides.generated_mark import png_text, read_mark
 from cytoseg.slides.image import read_picture
-from cytoseg.slides.open import find_slides, open_slide, read_at, slide_id
-from cytoseg.workflows.backbone import backbone_folder, needs_backbone
-from cytoseg.workflows.labelled_pixels import ensemble_settings
+from cytoseg.slides.open import open_slide, read_at
 from cytoseg.workflows.queue_rules import queue_rules
-from cytoseg.workflows.random_places import choose_place, write_place
-from cytoseg.workflows.training_crops import tissue_crops
 from cytoseg.writing import atomic_path
 
 RANDOM_CROPS = "to_label"
@@ -50,10 +30,6 @@ FOLDERS = (RANDOM_CROPS, QUEUE_FOLDER)
 """Folders of a run with crops to annotate: random or chosen ones, and the queue."""
 MIN_PX, MAX_PX = 32, 1024
 """Shortest and longest side of a chosen crop: larger ones are slow to paint and to refit on."""
-_QUICK_S = 3.0
-"""After a slower view no further crop is rated, which takes a third of a second."""
-_TRIES = 40
-"""Random places tried before giving up."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +54,7 @@ class CropFile:
 
 
 class Annotating:
-    """A run whose crops are annotated; not thread-safe while computing.
+    """A run whose crops are annotated.
 
     Args:
         run: The run folder; relative paths of its recipe refer to the current folder.
@@ -92,8 +68,6 @@ class Annotating:
         self.recipe = load_recipe(str(run / "recipe.yaml"))
         self.classes = self.recipe.class_list()
         self.labels = self.recipe.labels_folder()
-        self._computing = threading.Lock()
-        self._cutting = threading.Lock()
 
     def crops(self) -> tuple[list[CropFile], list[str]]:
         """List the crops to annotate by folder and name, and a sentence for each unusable one.
@@ -101,7 +75,7 @@ class Annotating:
         Raises:
             LabelError: If the labels' index is damaged.
         """
-        is_test = self._is_test()
+        is_test = self.match_test_slides()
         found, problems = [], []
         for folder in FOLDERS:
             for beside in sorted((self.run / folder).glob(f"[!.]*{SIDECAR_SUFFIX}")):
@@ -126,27 +100,6 @@ class Annotating:
         picture = read_picture(crop.path, name=crop.path.name)
         place = place_of(crop.path, person)
         return picture, read_marks(place, (picture.shape[0], picture.shape[1]), self.classes)
-
-    def cut_random(self) -> Path:
-        """Cut the next random crop of a training slide.
-
-        Returns:
-            Its PNG file.
-
-        Raises:
-            CytosegError: If no place is left, or a slide cannot be read.
-        """
-        folder = self.run / RANDOM_CROPS
-        with self._cutting, contextlib.closing(self._tissue.of_size(self.recipe.labels.crop_px)) as crop:
-            is_test, taken = self._is_test(), self._taken()
-            first = len(list(folder.glob(f"[!.]*{SIDECAR_SUFFIX}")))
-            for number in range(first, first + _TRIES):
-                place = choose_place(crop, number, seed=self.recipe.training.seed, taken=taken)
-                if place is not None and not is_test(slide_id(place.slide)):
-                    name = f"{slide_id(place.slide)}_{place.region.x}_{place.region.y}.png"
-                    if write_place(place, self.recipe, folder, guess=None):
-                        return folder / name
-        raise SlideError(f"{RANDOM_CROPS}: {_TRIES} random places held glass, or lay on test slides or on other crops.")
 
     def cut(self, slide: Path, name: str, region: Region) -> Path:
         """Cut a chosen region of a slide.
@@ -196,98 +149,10 @@ class Annotating:
         """
         import_labels(saved, self.labels, classes=self.classes, rules=ImportRules())
 
-    def view(self, crop: CropFile, picture: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> LiveView:
-        """Refit the MLPs on all train crops, including this one unless it is a test crop; see ``LiveInterpreter.view``.
-
-        Raises:
-            LabelError: If fewer than two classes are marked.
-            CheckpointError: If the run has no network yet.
-        """
-        is_test = self._is_test()
-        index = load_index(self.labels).crops if (self.labels / INDEX_NAME).exists() else ()
-        others = [entry for entry in index if entry.crop != crop.path.stem and not is_test(entry.slide)]
-        own = None if crop.is_test else label_map
-        marked = [] if own is None else [self.classes.names[i] for i in np.unique(own[own != IGNORE])]
-        check_two_classes([*marked, *(name for entry in others for name, px in entry.pixels.items() if px)])
-        with self._computing:
-            return self._live.view(picture, own, others)
-
-    def most_uncertain(self, crops: Sequence[CropFile], seen: LiveView) -> list[CropFile]:
-        """Order the unmarked train crops by the disagreement of the MLPs of a view, most uncertain first.
-
-        At most one crop that was not rated before is rated at a time, so the list grows with the strokes.
-
-        Args:
-            crops: All crops.
-            seen: The last view.
-
-        Raises:
-            LabelError: If an image is damaged.
-        """
-        waiting = {
-            str(crop.path): crop for crop in crops if crop.drawn is None and not crop.readers and not crop.is_test
-        }
-        reading = {name: partial(read_picture, crop.path, name=crop.path.name) for name, crop in waiting.items()}
-        with self._computing:
-            mean_disagreements = self._live.mean_disagreements(reading, new=1 if seen.seconds < _QUICK_S else 0)
-        return [waiting[name] for name in sorted(mean_disagreements, key=mean_disagreements.__getitem__, reverse=True)]
-
-    def propose(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Predict a proposal with the base model; (H, W) uint8 ids, 255 where unknown.
-
-        Raises:
-            CheckpointError: If the network cannot make proposals.
-        """
-        with self._computing:
-            ids = self._guess(picture)
-        ids[ids == self.classes.fill_id] = IGNORE
-        return ids
-
-    def _is_test(self) -> Callable[[str], bool]:
+    def match_test_slides(self) -> Callable[[str], bool]:
+        """Return the function that tells by a slide's id whether it is a test slide."""
         rules = queue_rules(self.recipe)
         return match_test_slides(QueuePlace(rules, self.run, self.labels, self.run / QUEUE_FOLDER))
-
-    def _taken(self) -> list[tuple[Path, Region]]:
-        """List annotated and waiting regions by slide path."""
-        by_slide = [annotated_regions(self.labels), *(waiting_regions(self.run / folder) for folder in FOLDERS)]
-        slides = self.recipe.slides
-        paths = {slide_id(path): path for path in find_slides(slides.folders, slides.include, slides.exclude)}
-        return [
-            (paths[slide], region)
-            for found in by_slide
-            for slide, regions in found.items()
-            if slide in paths
-            for region in regions
-        ]
-
-    @cached_property
-    def _tissue(self) -> RandSlideCropd:
-        """Return the tissue masks of all slides, without keeping slides open."""
-        return tissue_crops(self.recipe)
-
-    @cached_property
-    def _network(self) -> tuple[nn.Module, Architecture]:
-        unet, architecture, _ = load_backbone(backbone_folder(self.recipe, self.run), self.recipe.architecture())
-        return unet, architecture
-
-    @cached_property
-    def _device(self) -> torch.device:
-        return pick_device(self.recipe.training.device)
-
-    @cached_property
-    def _guess(self) -> MaskHeadProposals:
-        precision = self.recipe.training.precision
-        return MaskHeadProposals(self._network[0], self.classes, device=self._device, precision=precision)
-
-    @cached_property
-    def _live(self) -> LiveInterpreter:
-        recipe = self.recipe
-        unet, architecture = self._network if needs_backbone(recipe) else (nn.Identity(), recipe.architecture())
-        precision = recipe.training.precision
-        settings = recipe.feature_settings()
-        extractor = FeatureExtractor(unet, architecture, settings, device=self._device, precision=precision)
-        wanted, rule = ensemble_settings(recipe, recipe.training.seed), recipe.interpreter.vote
-        return LiveInterpreter(extractor, len(self.classes), wanted, rule=rule, precision=precision)
 
 
 def _check_chosen(at: Region, path: Path) -> None:

@@ -22,7 +22,8 @@ from cytoseg.labels.drawn_marks import Drawn, drawn_of, origin_of, save_marks
 from cytoseg.labels.index import load_index
 from cytoseg.labels.proposal_file import proposal, sealed
 from cytoseg.recipe import dump_recipe, load_recipe
-from cytoseg.workflows.annotating import Annotating, CropFile
+from cytoseg.workflows.annotating import CropFile
+from cytoseg.workflows.live_results import LiveResults
 from tests.apps import sighted as chessboard
 
 Review = Callable[..., AppTest]
@@ -77,16 +78,16 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, set[int]]]:
     """In place of the live view: note the crop and the ids, and see cells everywhere."""
     looked: list[tuple[str, set[int]]] = []
 
-    def view(_: Annotating, crop: Any, picture: NDArray[np.uint8], ids: NDArray[np.uint8]) -> LiveView:
+    def view(_: LiveResults, crop: Any, picture: NDArray[np.uint8], ids: NDArray[np.uint8]) -> LiveView:
         looked.append((crop.path.stem, set(ids.ravel().tolist())))
         return LiveView(np.ones(picture.shape[:2], np.uint8), np.zeros(picture.shape[:2], np.float32), 3, 0.25)
 
-    def most_uncertain(_: Annotating, crops: list[CropFile], seen: LiveView) -> list[CropFile]:
+    def most_uncertain(_: LiveResults, crops: list[CropFile], seen: LiveView) -> list[CropFile]:
         assert seen.seconds == 0.25
         return [crop for crop in crops if crop.drawn is None]
 
-    monkeypatch.setattr(Annotating, "view", view)
-    monkeypatch.setattr(Annotating, "most_uncertain", most_uncertain)
+    monkeypatch.setattr(LiveResults, "view", view)
+    monkeypatch.setattr(LiveResults, "most_uncertain", most_uncertain)
     return looked
 
 
@@ -169,13 +170,13 @@ def test_a_crop_is_marked_and_saved_while_its_first_result_is_computed(
 ) -> None:
     goes_on, computed_for = threading.Event(), []
 
-    def view(_: Annotating, crop: Any, picture: NDArray[np.uint8], ids: NDArray[np.uint8]) -> LiveView:
+    def view(_: LiveResults, crop: Any, picture: NDArray[np.uint8], ids: NDArray[np.uint8]) -> LiveView:
         computed_for.append(set(ids.ravel().tolist()))
         assert goes_on.wait(timeout=60)
         return LiveView(np.ones(picture.shape[:2], np.uint8), np.zeros(picture.shape[:2], np.float32), 3, 0.25)
 
-    monkeypatch.setattr(Annotating, "view", view)
-    monkeypatch.setattr(Annotating, "most_uncertain", lambda *_: [])
+    monkeypatch.setattr(LiveResults, "view", view)
+    monkeypatch.setattr(LiveResults, "most_uncertain", lambda *_: [])
     app = _opened(review, run, tmp_path)
     assert browser.given["layers"] == ()
     assert "Computing the first result" in _texts(app)

@@ -109,7 +109,9 @@ def test_an_evaluation_is_shared_and_not_copied(made_run: Path) -> None:
 
 
 def test_the_app_loads_no_library_that_only_training_needs(tmp_path: Path) -> None:
-    script = "import serve, sys; print(sorted({'torch', 'monai', 'sklearn'} & sys.modules.keys()))"
+    """Nor does the page Annotate, until the first live result."""
+    modules = "serve, annotate_state, conflict_view, people, show_me, training"
+    script = f"import sys, {modules}; print(sorted({{'torch', 'monai', 'sklearn'}} & sys.modules.keys()))"
     surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(APP.parent), str(APP.parents[2])])}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=True

@@ -25,6 +25,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.labels.drawn_marks import drawn_of
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.workflows.annotating import Annotating, CropFile
+from cytoseg.workflows.live_results import LiveResults
 from tests.benchmarks.machine import Table, describe, write_results
 
 SIDE_PX, STROKES = 256, 6
@@ -67,14 +68,15 @@ def main() -> None:
 
 def _measured(way: str, crops: int) -> list[Any]:
     with run_with_crops(*WAYS[way], crops=crops) as annotating:
+        live = LiveResults(annotating)
         found, _ = annotating.crops()
         crop = found[0]
         picture, marks = annotating.open(crop)
-        first, later, saving, importing = _stroke(annotating, crop, picture, marks.ids), [], [], []
+        first, later, saving, importing = _stroke(annotating, live, crop, picture, marks.ids), [], [], []
         for stroke in range(1, STROKES + 1):
             ids = marks.ids.copy()
             ids[20 * stroke : 20 * stroke + 8, 40:200] = stroke % 3
-            seen, saved, imported = _stroke(annotating, crop, picture, ids)
+            seen, saved, imported = _stroke(annotating, live, crop, picture, ids)
             later.append(seen + saved)
             saving.append(saved)
             importing.append(imported)
@@ -90,13 +92,13 @@ def _measured(way: str, crops: int) -> list[Any]:
 
 
 def _stroke(
-    annotating: Annotating, crop: CropFile, picture: NDArray[np.uint8], ids: NDArray[np.uint8]
+    annotating: Annotating, live: LiveResults, crop: CropFile, picture: NDArray[np.uint8], ids: NDArray[np.uint8]
 ) -> tuple[float, float, float]:
     """Return the seconds until a stroke is shown, of saving it before that, and of importing it afterwards."""
     moments = [time.perf_counter()]
     path = annotating.save(crop, "Bo", ids, drawn_of(crop.path))
     moments.append(time.perf_counter())
-    annotating.view(crop, picture, ids)
+    live.view(crop, picture, ids)
     moments.append(time.perf_counter())
     annotating.take_in(path)
     moments.append(time.perf_counter())

@@ -15,6 +15,8 @@ from cytoseg.labels.drawn_marks import origin_of
 from cytoseg.labels.index import load_index
 from cytoseg.slides.open import find_slides, open_slide, slide_id
 from cytoseg.workflows.annotating import Annotating
+from cytoseg.workflows.live_results import LiveResults
+from cytoseg.workflows.random_annotation_crops import RandomAnnotationCrops
 
 Made = tuple[Path, dict[str, Result]]
 
@@ -27,9 +29,21 @@ def annotating(made_run: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return Annotating(tmp_path / "runs" / "tiny")
 
 
-def test_crops_are_cut_marked_imported_and_seen(annotating: Annotating) -> None:
-    path = annotating.cut_random()
-    other = annotating.cut_random()
+@pytest.fixture
+def live(annotating: Annotating) -> LiveResults:
+    return LiveResults(annotating)
+
+
+@pytest.fixture
+def random_crops(annotating: Annotating) -> RandomAnnotationCrops:
+    return RandomAnnotationCrops(annotating)
+
+
+def test_crops_are_cut_marked_imported_and_seen(
+    annotating: Annotating, live: LiveResults, random_crops: RandomAnnotationCrops
+) -> None:
+    path = random_crops.cut()
+    other = random_crops.cut()
     crops, problems = annotating.crops()
     assert problems == []
     found = {crop.path: crop for crop in crops}
@@ -48,45 +62,49 @@ def test_crops_are_cut_marked_imported_and_seen(annotating: Annotating) -> None:
     assert (new.crop, new.slide) == (path.stem, "made_2_02")
     np.testing.assert_array_equal(new.label_map(), ids)
     assert {crop.path: crop for crop in annotating.crops()[0]}[path].drawn is not None
-    seen = annotating.view(crop, picture, ids)
+    seen = live.view(crop, picture, ids)
     assert seen.class_map.shape == (32, 32)
     train = [entry for entry in load_index(annotating.labels).crops if entry.slide == "made_2_02"]
     assert seen.crops == len(train)  # this one is among them
     crops = annotating.crops()[0]
-    assert [crop.path for crop in annotating.most_uncertain(crops, seen)] == [other]  # the only one without marks
-    assert annotating.most_uncertain([replace(found[other], is_test=True), found[path]], seen) == [found[path]]
-    assert annotating.most_uncertain(crops, replace(seen, seconds=9.0))  # rated before
+    assert [crop.path for crop in live.most_uncertain(crops, seen)] == [other]  # the only one without marks
+    assert live.most_uncertain([replace(found[other], is_test=True), found[path]], seen) == [found[path]]
+    assert live.most_uncertain(crops, replace(seen, seconds=9.0))  # rated before
 
 
-def test_crops_of_test_slides_are_marked_and_never_used_for_training(annotating: Annotating) -> None:
+def test_crops_of_test_slides_are_marked_and_never_used_for_training(
+    annotating: Annotating, live: LiveResults, random_crops: RandomAnnotationCrops
+) -> None:
     crops, _ = annotating.crops()
     tested = [crop for crop in crops if crop.slide != "made_2_02"]
     assert all(crop.is_test for crop in tested)
     assert tested or len(crops) == 2
-    path = annotating.cut_random()
+    path = random_crops.cut()
     crop = next(crop for crop in annotating.crops()[0] if crop.path == path)
     picture, _ = annotating.open(crop)
     marked = np.zeros((32, 32), np.uint8)
     as_test = crop.__class__(crop.path, crop.folder, crop.slide, True, None)
-    views = [annotating.view(as_test, picture, ids).class_map for ids in (marked, marked + 2)]
+    views = [live.view(as_test, picture, ids).class_map for ids in (marked, marked + 2)]
     np.testing.assert_array_equal(*views)
 
 
-def test_what_is_missing_is_reported(annotating: Annotating) -> None:
+def test_what_is_missing_is_reported(
+    annotating: Annotating, live: LiveResults, random_crops: RandomAnnotationCrops
+) -> None:
     picture = np.zeros((32, 32, 3), np.uint8)
     with pytest.raises(CheckpointError, match="cannot propose"):
-        annotating.propose(picture)
+        live.propose(picture)
     (annotating.run / "to_label" / "lost.crop.json").write_text("[")
     (annotating.run / "to_label" / "lost.png").write_bytes(b"")
     assert any("lost" in problem for problem in annotating.crops()[1])
     with pytest.raises(LabelError, match=r"lost\.crop\.json: is not complete JSON"):
-        annotating.cut_random()
+        random_crops.cut()
     (annotating.run / "to_label" / "lost.crop.json").unlink()
-    path = annotating.cut_random()
+    path = random_crops.cut()
     crop = next(crop for crop in annotating.crops()[0] if crop.path == path)
     shutil.rmtree(annotating.labels)
     with pytest.raises(LabelError, match="at least two classes are needed"):
-        annotating.view(crop, picture, np.zeros((32, 32), np.uint8))
+        live.view(crop, picture, np.zeros((32, 32), np.uint8))
 
 
 def test_a_chosen_region_is_cut_to_the_pixel(annotating: Annotating) -> None:

@@ -9,6 +9,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError
 from cytoseg.recipe import dump_recipe, load_recipe
 from cytoseg.workflows.annotating import Annotating, CropFile
+from cytoseg.workflows.live_results import LiveResults
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 
@@ -30,4 +31,4 @@ def test_a_live_result_needs_two_classes_which_are_named(
     ids[0, : len(marked)] = marked
     crop = CropFile(tmp_path / "a_0_0.png", "to_label", "a", is_test, None)
     with pytest.raises(LabelError, match=problem):
-        Annotating(tmp_path).view(crop, PICTURE, ids)
+        LiveResults(Annotating(tmp_path)).view(crop, PICTURE, ids)

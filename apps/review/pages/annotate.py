@@ -1,5 +1,7 @@
 """Annotate: mark crops with live predictions."""
 
+from typing import TYPE_CHECKING
+
 import state
 import streamlit as st
 
@@ -14,6 +16,7 @@ with state.loading():
     import crop_choice
     import editor
     import jobs_list
+    import lazy_networks
     import people
     import reviews
     import show_me
@@ -21,9 +24,11 @@ with state.loading():
     from annotate_state import Work
 
     from cytoseg.errors import CytosegError
-    from cytoseg.interpreter.live import LiveView
     from cytoseg.review.assignments import in_order
     from cytoseg.workflows.annotating import Annotating, CropFile
+
+    if TYPE_CHECKING:
+        from cytoseg.interpreter.live import LiveView
 
 LIVE = "After each stroke, small networks learn from all marked crops and show what they make of this one."
 PROPOSE = "Shows what the supplied base model would mark, for you to take over, move or delete part by part."
@@ -33,7 +38,7 @@ KEYS = "Every tool and class has a key, and the whole page works without a mouse
 def _new_crop(annotating: Annotating) -> None:
     """Cut a random crop and choose it."""
     try:
-        st.session_state["crop to annotate"] = annotating.cut_random().stem
+        st.session_state["crop to annotate"] = lazy_networks.random_crops(annotating).cut().stem
     except CytosegError as error:
         st.session_state["job said"] = ("error", state.error_text(error))
 
@@ -70,15 +75,15 @@ def _propose(annotating: Annotating, crop: CropFile, author: str) -> None:
     """Show the base model's proposal."""
     try:
         work = annotate_state.work_on(annotating, crop, author)
-        work.proposed = annotating.propose(work.picture)
+        work.proposed = lazy_networks.live_results(annotating).propose(work.picture)
     except CytosegError as error:
         st.session_state["job said"] = ("error", state.error_text(error))
 
 
-def _offer_uncertain(annotating: Annotating, others: list[CropFile], seen: LiveView) -> None:
+def _offer_uncertain(annotating: Annotating, others: list[CropFile], seen: "LiveView") -> None:
     """Offer the unmarked crop about which the MLPs of the last stroke disagree most."""
     try:
-        crops = annotating.most_uncertain(others, seen)
+        crops = lazy_networks.live_results(annotating).most_uncertain(others, seen)
     except CytosegError as error:
         st.warning(state.error_text(error), icon=":material/info:")
         return
