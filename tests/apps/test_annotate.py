@@ -183,8 +183,12 @@ def test_a_crop_is_marked_and_saved_while_its_first_result_is_computed(
     browser.strokes = _strokes(7)
     app.run()
     assert (browser.given["saved_stroke"], computed_for) == (7, [{IGNORE}])
+    app.toggle(key="live box").set_value(False).run()
+    assert "Computing" not in _texts(app)
     goes_on.set()
     app = app.run()
+    assert browser.given["layers"] == ()
+    app = app.toggle(key="live box").set_value(True).run()
     assert not app.exception, app.exception
     assert [layer.name for layer in browser.given["layers"]] == ["classes", "doubt"]
     # Without a name, for Anna, and for the marks that she has made meanwhile.

@@ -134,7 +134,7 @@ def _draw(annotating: Annotating, crop: CropFile, author: str, crops: list[CropF
             layers=shown,
             proposed=work.proposed,
         )
-    if work.first is not None:
+    if live and work.first is not None:
         _await_first(work)
     if problem:
         st.warning(problem, icon=":material/info:")
