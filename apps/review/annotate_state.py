@@ -156,6 +156,7 @@ def live_view(annotating: Annotating, work: Work) -> "LiveView | None":
     stamp = crc32(work.ids.tobytes())
     if work.view is None:
         work.first = work.first or (stamp, _background.submit(_view, annotating, work.crop, work.picture, work.ids))
+        wait([work.first[1]], timeout=QUICK_S)
         if not is_ready(work):
             return None
         (stamp_of_first, first), work.first = work.first, None
@@ -170,8 +171,8 @@ def _view(annotating: Annotating, crop: CropFile, picture: NDArray[np.uint8], id
 
 
 def is_ready(work: Work) -> bool:
-    """Wait briefly for the first live result; return whether it has been computed."""
-    return work.first is None or bool(wait([work.first[1]], timeout=QUICK_S).done)
+    """Return whether the first live result of a crop has been computed."""
+    return work.first is None or work.first[1].done()
 
 
 def layers(annotating: Annotating, seen: "LiveView") -> Sequence[editor.Layer]:
