@@ -74,12 +74,13 @@ def served(runs: Path, run: Path, app: Path = APP, *, threads: int = 1) -> Itera
         port = probe.getsockname()[1]
     flags = ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
     command = [sys.executable, "-m", "streamlit", "run", str(app), *flags, "--browser.gatherUsageStats", "false"]
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", TOKEN: SECRET}
     # An allocator that keeps freed memory would hide whether the app releases it.
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     with subprocess.Popen(
         [*command, "--", "--runs", str(runs), "--run", str(run), "--base", str(runs.parent)],
         cwd=app.parent,
-        env=surroundings | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), TOKEN: SECRET},
+        env=surroundings | own,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as server:
