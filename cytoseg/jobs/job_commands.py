@@ -24,6 +24,8 @@ KINDS: Mapping[str, tuple[str, str]] = {
     ),
 }
 """Title and cost of each ``interpreter.kind`` that training can be started with instead of the recipe's."""
+LEARN_NORMAL = "anomaly-normal"
+"""Order that learns from normal slides what the order ``anomaly`` compares with."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,18 @@ ORDERS: Mapping[str, Order] = {
         "Predict slides",
         "Gives every pixel of the chosen slides a class, and finds the objects.",
         lambda recipe, _run, given: ("predict", recipe, *given),
+        takes="slides",
+    ),
+    LEARN_NORMAL: Order(
+        "Learn normal slides",
+        "Measures the anomaly scores of slides without anomalies; what scores higher on others is unusual.",
+        lambda recipe, _run, given: ("anomaly", recipe, *(word for path in given for word in ("--normal", path))),
+        takes="slides",
+    ),
+    "anomaly": Order(
+        "Find anomalies",
+        "Marks on the chosen slides what the normal slides do not show, such as ink and dirt.",
+        lambda recipe, _run, given: ("anomaly", recipe, *given),
         takes="slides",
     ),
     "queue": Order(

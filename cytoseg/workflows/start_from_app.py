@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cytoseg.errors import RecipeError
+from cytoseg.jobs.job_commands import LEARN_NORMAL
 from cytoseg.jobs.job_database import JobPlace
 from cytoseg.jobs.start_and_cancel import start_job
 from cytoseg.recipe import recipe_of_run
+from cytoseg.workflows.anomaly_needs import refuse_unready_for_anomalies
 
 _OTHER_GPU = re.compile(r"cuda:([1-9][0-9]?)")
 
@@ -30,7 +32,7 @@ def start_on_run(
 
     Raises:
         RecipeError: If the recipe cannot be read, or belongs to another run folder: the command would write there.
-        CytosegError: If the command cannot be started.
+        CytosegError: If the command cannot be started, or the run lacks what it needs to find anomalies.
     """
     run = place.run
     recipe = recipe_of_run(run)
@@ -40,6 +42,8 @@ def start_on_run(
             f"{run.resolve().name}: its recipe.yaml has the run folder {folder}, so the command would "
             "write there. Start the review where the run was made, or correct folder in recipe.yaml."
         )
+    if command in (LEARN_NORMAL, "anomaly"):
+        refuse_unready_for_anomalies(run, base=base, normal=command == LEARN_NORMAL)
     return start_job(
         place,
         command,

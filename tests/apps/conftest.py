@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
+from cytoseg.jobs.processes import Process, birth_of
 from tests.apps.sighted import make_run
 
 TESTS = Path(__file__).parents[1]
@@ -75,3 +77,16 @@ def review(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., App
 def sighted(tmp_path: Path) -> Path:
     """runs/sighted: a slide of 600 px a side with a prediction and a marked crop."""
     return make_run(tmp_path, size_px=600)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Note the command lines of jobs, and start nothing; the process they are given is this one."""
+    commands: list[list[str]] = []
+
+    def start(command: list[str], **_: Any) -> Process:
+        commands.append(command)
+        return Process(os.getpid(), birth_of(os.getpid()) or "")
+
+    monkeypatch.setattr("cytoseg.jobs.start_and_cancel.start_apart", start)
+    return commands

@@ -58,7 +58,14 @@ def test_without_scored_slides_tissue_or_regions_the_page_says_so(review: Review
     (slide / REGIONS_JSON).write_text('{"format": 1, "regions": ')
     assert "smear_A/regions.json" in opened(review, run)[1]
     (slide / REGIONS_JSON).unlink()
-    assert "cytoseg anomaly RECIPE SLIDE... --normal SLIDE" in opened(review, run)[1]
+    assert "Scored slides" not in opened(review, run)[1]
+
+
+def test_a_recipe_that_cannot_be_used_hides_no_result(review: Review, run: Path) -> None:
+    app, said = opened(review, run)
+    assert "recipe.yaml of this run cannot be used" in said
+    assert "Scored slides (1)" in said
+    assert len(app.dataframe) == 1
 
 
 def test_a_missing_picture_does_not_hide_the_list(review: Review, run: Path) -> None:

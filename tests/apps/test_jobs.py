@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import streamlit
@@ -16,7 +15,8 @@ from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
 from cytoseg.jobs import job_database
-from cytoseg.jobs.job_database import FILE, LOGS, JobPlace, opened
+from cytoseg.jobs.job_database import FILE, LOGS, JobPlace
+from cytoseg.jobs.job_database import opened as opened_table
 from cytoseg.jobs.job_table import add_job, update_job
 from cytoseg.jobs.processes import Process, birth_of
 from cytoseg.predict.sign_off_file import SignedOff, read_signed_off
@@ -37,25 +37,12 @@ def run(sighted: Path, tmp_path: Path) -> Path:
     return sighted
 
 
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Note the command lines of jobs, and start nothing; the process they are given is this one."""
-    commands: list[list[str]] = []
-
-    def start(command: list[str], **_: Any) -> Process:
-        commands.append(command)
-        return Process(os.getpid(), birth_of(os.getpid()) or "")
-
-    monkeypatch.setattr("cytoseg.jobs.start_and_cancel.start_apart", start)
-    return commands
-
-
-def _texts(app: AppTest) -> str:
+def texts(app: AppTest) -> str:
     parts = [*app.main.markdown, *app.caption, *app.info, *app.warning, *app.error, *app.success, *app.code]
     return "\n".join(str(part.value) for part in parts).replace("\\", "")
 
 
-def _press(app: AppTest, label: str) -> AppTest:
+def press(app: AppTest, label: str) -> AppTest:
     (found,) = [button for button in app.main.button if button.label == label]
     assert not found.disabled, label
     after: AppTest = found.click().run(timeout=60)
@@ -63,7 +50,7 @@ def _press(app: AppTest, label: str) -> AppTest:
     return after
 
 
-def _opened(review: Review, page: str, run: Path, tmp_path: Path, *, name: str = "Anna") -> AppTest:
+def opened(review: Review, page: str, run: Path, tmp_path: Path, *, name: str = "Anna") -> AppTest:
     app = review(page, "--run", str(run), "--base", str(tmp_path))
     assert not app.exception, app.exception
     return app.text_input(key="reviewer box").input(name).run() if name else app
@@ -72,27 +59,27 @@ def _opened(review: Review, page: str, run: Path, tmp_path: Path, *, name: str =
 def test_a_button_starts_the_command_on_the_runs_own_recipe(
     review: Review, run: Path, tmp_path: Path, started: list[list[str]]
 ) -> None:
-    app = _opened(review, "jobs", run, tmp_path)
-    assert "Nothing has been started from here yet." in _texts(app)
-    app = _press(app, "Evaluate")
-    assert "Evaluate: started as job 1." in _texts(app)
+    app = opened(review, "jobs", run, tmp_path)
+    assert "Nothing has been started from here yet." in texts(app)
+    app = press(app, "Evaluate")
+    assert "Evaluate: started as job 1." in texts(app)
     assert started[0][-2:] == ["evaluate", str(run / "recipe.yaml")]
-    assert "**1. Evaluate**: waiting" in _texts(app)
-    assert "Started by Anna, " in _texts(app)
+    assert "**1. Evaluate**: waiting" in texts(app)
+    assert "Started by Anna, " in texts(app)
 
 
 def test_the_kind_of_model_is_chosen_with_its_cost(
     review: Review, run: Path, tmp_path: Path, started: list[list[str]]
 ) -> None:
-    app = _opened(review, "jobs", run, tmp_path)
+    app = opened(review, "jobs", run, tmp_path)
     (kind,) = [box for box in app.main.selectbox if box.label == "Kind of model"]
     assert (kind.value, kind.options) == ("mlps", ["MLPs", "Decoder", "Student"])
-    assert "seconds to a few minutes on one core" in _texts(app)
+    assert "seconds to a few minutes on one core" in texts(app)
     app = kind.select("decoder").run()
-    assert "minutes to an hour and a half on one core" in _texts(app)
-    app = _press(app, "Train")
+    assert "minutes to an hour and a half on one core" in texts(app)
+    app = press(app, "Train")
     assert started[0][-3:] == ["train-interpreter", str(run / "recipe.yaml"), "interpreter.kind=decoder"]
-    assert "**1. Train: decoder**: waiting" in _texts(app)
+    assert "**1. Train: decoder**: waiting" in texts(app)
 
 
 def test_a_kind_that_the_page_does_not_offer_stays_the_recipes(
@@ -100,12 +87,12 @@ def test_a_kind_that_the_page_does_not_offer_stays_the_recipes(
 ) -> None:
     recipe = load_recipe(str(run / "recipe.yaml"), ["interpreter.kind=segdiff"])
     (run / "recipe.yaml").write_text(dump_recipe(recipe))
-    _press(_opened(review, "jobs", run, tmp_path), "Train")
+    press(opened(review, "jobs", run, tmp_path), "Train")
     assert started[0][-2:] == ["train-interpreter", str(run / "recipe.yaml")]
 
 
 def test_an_autoencoder_is_offered_in_a_latent_space_only(review: Review, run: Path, tmp_path: Path) -> None:
-    app = _opened(review, "jobs", run, tmp_path)
+    app = opened(review, "jobs", run, tmp_path)
     assert "Train the autoencoder" not in [button.label for button in app.main.button]
     recipe = load_recipe(str(run / "recipe.yaml"), ["space.kind=kl"])
     (run / "recipe.yaml").write_text(dump_recipe(recipe))
@@ -113,7 +100,7 @@ def test_an_autoencoder_is_offered_in_a_latent_space_only(review: Review, run: P
 
 
 def test_a_start_needs_a_name(review: Review, run: Path, tmp_path: Path) -> None:
-    app = _opened(review, "jobs", run, tmp_path, name="")
+    app = opened(review, "jobs", run, tmp_path, name="")
     assert {button.disabled for button in app.main.button if button.label in ("Evaluate", "Train")} == {True}
 
 
@@ -129,13 +116,13 @@ def test_progress_ends_and_failures_are_shown(
     update_job(JobPlace(run), 2, state="failed", said="/secret/place/x: there is no *bundle*.")
     (run / LOGS).mkdir()
     (run / LOGS / "0001.log").write_text("a line\n")
-    app = _opened(review, "jobs", run, tmp_path)
-    shown = _texts(app)
+    app = opened(review, "jobs", run, tmp_path)
+    shown = texts(app)
     assert "**2. Evaluate**: failed" in shown
     assert "x: there is no *bundle*." in shown
     assert "secret" not in shown
     assert "a line" in shown
-    app = _press(app, "Resume")
+    app = press(app, "Resume")
     assert started[0][-2] == "evaluate"
     assert "Cancel" in [button.label for button in app.main.button]
 
@@ -146,16 +133,16 @@ def test_a_job_of_another_machine_is_shown_with_its_name_and_cancelled_there(
     monkeypatch.setattr(job_database, "is_file", lambda _: False)  # a file stands for a server
     place = JobPlace(run, f"sqlite:///{tmp_path / 'shared.sqlite'}")
     add_job(place, "evaluate", (), author="Bo", device="first", start=lambda _: Process(1, "then"))
-    with opened(place, writing=True) as connection:
+    with opened_table(place, writing=True) as connection:
         connection.execute(text("UPDATE review_jobs SET machine = 'slide-pc'"))
     app = review("jobs", "--run", str(run), "--base", str(tmp_path), "--log", str(place.url))
     app = app.text_input(key="reviewer box").input("Anna").run()
-    assert "**1. Evaluate**: waiting" in _texts(app)
-    assert "; on slide-pc" in _texts(app)
-    assert "Its log is on slide-pc." in _texts(app)
-    assert "job 1: runs on slide-pc. Cancel it in the app there." in _texts(_press(app, "Cancel"))
-    app = _press(app, "Evaluate")
-    assert "Evaluate: started as job 2." in _texts(app)
+    assert "**1. Evaluate**: waiting" in texts(app)
+    assert "; on slide-pc" in texts(app)
+    assert "Its log is on slide-pc." in texts(app)
+    assert "job 1: runs on slide-pc. Cancel it in the app there." in texts(press(app, "Cancel"))
+    app = press(app, "Evaluate")
+    assert "Evaluate: started as job 2." in texts(app)
     assert started[0][-3:] == [str(place.url), "evaluate", str(run / "recipe.yaml")]
     assert not (run / FILE).exists()
 
@@ -166,15 +153,15 @@ def test_a_job_of_a_machine_that_was_switched_off_can_be_resumed_here(
     monkeypatch.setattr(job_database, "is_file", lambda _: False)  # a file stands for a server
     place = JobPlace(run, f"sqlite:///{tmp_path / 'shared.sqlite'}")
     add_job(place, "evaluate", (), author="Bo", device="first", start=lambda _: Process(1, "then"))
-    with opened(place, writing=True) as connection:
+    with opened_table(place, writing=True) as connection:
         connection.execute(text("UPDATE review_jobs SET machine = 'slide-pc', state = 'running', seen = seen - 7200"))
     app = review("jobs", "--run", str(run), "--base", str(tmp_path), "--log", str(place.url))
     app = app.text_input(key="reviewer box").input("Anna").run()
-    assert "**1. Evaluate**: lost contact" in _texts(app)
-    assert "slide-pc has given no sign of life for 2 h 00 min. It is switched off, asleep or cut off" in _texts(app)
+    assert "**1. Evaluate**: lost contact" in texts(app)
+    assert "slide-pc has given no sign of life for 2 h 00 min. It is switched off, asleep or cut off" in texts(app)
     assert "Cancel" not in [button.label for button in app.main.button]
-    app = _press(app, "Resume")
-    assert "Evaluate: started as job 2." in _texts(app)
+    app = press(app, "Resume")
+    assert "Evaluate: started as job 2." in texts(app)
     assert started[0][-3:] == [str(place.url), "evaluate", str(run / "recipe.yaml")]
 
 
@@ -183,26 +170,26 @@ def test_a_recipe_of_another_run_folder_is_refused(
 ) -> None:
     path = run / "recipe.yaml"
     path.write_text(path.read_text().replace("name: sighted", "name: other"))
-    app = _press(_opened(review, "jobs", run, tmp_path), "Train")
-    assert "its recipe.yaml has the run folder runs/other" in _texts(app)
+    app = press(opened(review, "jobs", run, tmp_path), "Train")
+    assert "its recipe.yaml has the run folder runs/other" in texts(app)
     assert started == []
 
 
 def test_a_damaged_table_is_a_sentence(review: Review, run: Path, tmp_path: Path) -> None:
     (run / FILE).write_bytes(b"no table" * 100)
-    assert "jobs.sqlite: is damaged" in _texts(_opened(review, "jobs", run, tmp_path))
+    assert "jobs.sqlite: is damaged" in texts(opened(review, "jobs", run, tmp_path))
 
 
 def test_chosen_slides_are_predicted_by_their_paths(
     review: Review, run: Path, tmp_path: Path, started: list[list[str]]
 ) -> None:
-    app = _opened(review, "predict", run, tmp_path)
-    assert "This run has no model yet" in _texts(app)
+    app = opened(review, "predict", run, tmp_path)
+    assert "This run has no model yet" in texts(app)
     app = app.multiselect[0].select("board").run()
-    app = _press(app, "Predict")
-    assert "Predict slides: started as job 1." in _texts(app)
+    app = press(app, "Predict")
+    assert "Predict slides: started as job 1." in texts(app)
     assert started[0][-3:] == ["predict", str(run / "recipe.yaml"), str(tmp_path / "slides" / "board.ome.tif")]
-    assert "**1. Predict slides: board**: waiting" in _texts(app)
+    assert "**1. Predict slides: board**: waiting" in texts(app)
     with sqlite3.connect(run / FILE) as table:
         ((given,),) = table.execute("SELECT given FROM jobs").fetchall()
     table.close()
@@ -212,8 +199,8 @@ def test_chosen_slides_are_predicted_by_their_paths(
 def test_a_run_without_slides_leads_to_others(review: Review, run: Path, tmp_path: Path) -> None:
     (tmp_path / "slides" / "board.ome.tif").unlink()
     shutil.rmtree(run / "predictions")
-    app = _opened(review, "predict", run, tmp_path)
-    assert "The folders of the recipe hold no slides. Put slides there, or begin with others." in _texts(app)
+    app = opened(review, "predict", run, tmp_path)
+    assert "The folders of the recipe hold no slides. Put slides there, or begin with others." in texts(app)
     assert [link.proto.label for link in app.main.get("page_link")] == ["Annotate", "New project"]
 
 
@@ -222,7 +209,7 @@ def _links(app: AppTest) -> dict[str, str]:
 
 
 def test_predicted_slides_offer_their_files(review: Review, run: Path, tmp_path: Path) -> None:
-    app = _opened(review, "predict", run, tmp_path)
+    app = opened(review, "predict", run, tmp_path)
     assert _links(app) == {
         "Report": "/report/sighted",
         "Class map": "/files/sighted/board/class_map.ome.tif",
@@ -232,12 +219,12 @@ def test_predicted_slides_offer_their_files(review: Review, run: Path, tmp_path:
 
 
 def test_a_slide_is_signed_off_and_the_list_says_so(review: Review, run: Path, tmp_path: Path) -> None:
-    app = _opened(review, "slides", run, tmp_path)
-    assert "not signed off" in _texts(app)
+    app = opened(review, "slides", run, tmp_path)
+    assert "not signed off" in texts(app)
     app.text_area[0].input("nuclei are right").run()
-    app = _press(app, "Approve")
-    assert "board: approved by Anna." in _texts(app)
-    assert "approved by Anna, " in _texts(app)
+    app = press(app, "Approve")
+    assert "board: approved by Anna." in texts(app)
+    assert "approved by Anna, " in texts(app)
     (entry,) = read_sign_offs(log_of(run, None))
     assert (entry.slide, entry.verdict, entry.comment, entry.author) == (
         "board",
@@ -246,8 +233,8 @@ def test_a_slide_is_signed_off_and_the_list_says_so(review: Review, run: Path, t
         "Anna",
     )
     app = app.switch_page("pages/predict.py").run()
-    assert "approved by Anna, " in _texts(app)
-    assert "(nuclei are right)" in _texts(app)
+    assert "approved by Anna, " in texts(app)
+    assert "(nuclei are right)" in texts(app)
     assert [found.proto.label for found in app.get("download_button")] == ["Slides (CSV)", "Sign-offs (CSV)"]
     said = read_signed_off(run / "predictions" / "board")
     assert said == SignedOff("board", "approved", "Anna", entry.time, "nuclei are right", entry.bundle)
@@ -262,13 +249,13 @@ def test_a_slide_that_needs_labels_is_so_in_the_table_and_in_the_exports(
     def offer(label: str, data: bytes, **_: object) -> None:
         offered[label] = data.decode("utf-8-sig")
 
-    app = _opened(review, "slides", run, tmp_path)
+    app = opened(review, "slides", run, tmp_path)
     app.text_area[0].input("folded at the edge").run()
-    app = _press(app, "Needs labels")
-    assert "board: needs labels by Anna." in _texts(app)
+    app = press(app, "Needs labels")
+    assert "board: needs labels by Anna." in texts(app)
     monkeypatch.setattr(streamlit, "download_button", offer)
     app = app.switch_page("pages/predict.py").run()
-    assert re.search(r"needs labels by Anna, 20[0-9: -]+ \(folded at the edge\)", _texts(app))
+    assert re.search(r"needs labels by Anna, 20[0-9: -]+ \(folded at the edge\)", texts(app))
     (slide,) = csv.DictReader(offered["Slides (CSV)"].splitlines())
     assert [slide[name] for name in ("slide", "verdict", "author", "comment")] == [
         "board",
@@ -284,7 +271,7 @@ def test_a_slide_that_needs_labels_is_so_in_the_table_and_in_the_exports(
 
 def test_an_earlier_sign_off_is_written_beside_the_results(review: Review, run: Path, tmp_path: Path) -> None:
     sign_off(log_of(run, None), SignOff("Ben", "sighted", "board", "rejected"))
-    assert _links(_opened(review, "predict", run, tmp_path))["Report"] == "/report/sighted"
+    assert _links(opened(review, "predict", run, tmp_path))["Report"] == "/report/sighted"
     said = read_signed_off(run / "predictions" / "board")
     assert said is not None
     assert (said.verdict, said.author) == ("rejected", "Ben")
@@ -293,17 +280,17 @@ def test_an_earlier_sign_off_is_written_beside_the_results(review: Review, run: 
 def test_results_that_cannot_be_written_are_a_sentence(review: Review, run: Path, tmp_path: Path) -> None:
     sign_off(log_of(run, None), SignOff("Ben", "sighted", "board", "rejected"))
     (run / "predictions" / "board" / "sign_off.json").mkdir()
-    assert "sign_off.json: cannot be written" in _texts(_opened(review, "predict", run, tmp_path))
+    assert "sign_off.json: cannot be written" in texts(opened(review, "predict", run, tmp_path))
 
 
 def test_a_sign_off_needs_a_name(review: Review, run: Path, tmp_path: Path) -> None:
-    app = _opened(review, "slides", run, tmp_path, name="")
+    app = opened(review, "slides", run, tmp_path, name="")
     assert [button.disabled for button in app.main.button if button.label in ("Approve", "Reject")] == [True, True]
 
 
 def test_a_damaged_log_is_a_sentence(review: Review, run: Path, tmp_path: Path) -> None:
     (run / "review").mkdir()
     (run / "review" / "log.sqlite").write_bytes(b"no table" * 500)
-    app = _opened(review, "slides", run, tmp_path)
-    assert "log.sqlite is damaged" in _texts(app)
-    assert "log.sqlite is damaged" in _texts(_press(app, "Reject"))
+    app = opened(review, "slides", run, tmp_path)
+    assert "log.sqlite is damaged" in texts(app)
+    assert "log.sqlite is damaged" in texts(press(app, "Reject"))

@@ -8,7 +8,7 @@ import typer
 
 from cytoseg.cli import build_app
 from cytoseg.errors import CytosegError
-from cytoseg.jobs.job_commands import KINDS, ORDERS, command_of
+from cytoseg.jobs.job_commands import KINDS, LEARN_NORMAL, ORDERS, command_of
 from cytoseg.recipe import load_recipe
 
 RUN = Path("/runs/a")
@@ -67,4 +67,4 @@ def test_the_program_takes_every_command_line(name: str) -> None:
     if "resume" in read:
         assert read["resume"], "a job that was cancelled is started again with the same words"
     if ORDERS[name].takes == "slides":
-        assert read["slides"] == list(given)
+        assert read["normal" if name == LEARN_NORMAL else "slides"] == list(given)

@@ -7,14 +7,19 @@ import streamlit as st
 import training
 
 from cytoseg.errors import CytosegError
-from cytoseg.jobs.job_commands import IMPORTED, ORDERS
+from cytoseg.jobs.job_commands import IMPORTED, LEARN_NORMAL, ORDERS
 from cytoseg.recipe import recipe_of_run
 
 HELP = (
     "A job is a piece of work, such as a training, that continues when you close the browser or the app ends. One job "
     "at a time uses the machine; the others wait."
 )
-ELSEWHERE = {"slides": "pages/predict.py", "crop": "pages/annotate.py"}
+ELSEWHERE = {
+    "predict": "pages/predict.py",
+    LEARN_NORMAL: "pages/anomalies.py",
+    "anomaly": "pages/anomalies.py",
+    "edit": "pages/annotate.py",
+}
 """Pages on which what a command needs is chosen."""
 
 
@@ -30,9 +35,9 @@ def _offer(author: str) -> None:
             keys: tuple[str, ...] = ()
             if order.takes == "folder":
                 keys = _folder()
-            if order.takes in ELSEWHERE:
+            if command in ELSEWHERE:
                 if st.button(order.title, key=f"start {command}"):
-                    st.switch_page(ELSEWHERE[order.takes])
+                    st.switch_page(ELSEWHERE[command])
             else:
                 st.button(
                     order.title,
