@@ -25,6 +25,7 @@ STATE = "state.json"
 OLDER = "Use an older checkpoint: move this one away."
 """What to do about a damaged checkpoint."""
 
+_TRIES = 3
 _SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
 _GROUP = re.compile(r"\w[\w.-]{0,99}")  # a path of more than some 200 characters, or with a NUL, is an OSError
 
@@ -115,11 +116,18 @@ def load_checkpoint(folder: Path, *, instead: str = OLDER) -> Checkpoint:
 
     Raises:
         DamagedError: If a file is missing or damaged.
-        CheckpointError: If the format version is not supported.
+        CheckpointError: If the format version is not supported, or other commands replace it each time.
     """
     state = load_state(folder, instead=instead)
-    tensors = {group: _load_group(folder, group, sha, instead) for group, sha in state["sha256"].items()}
-    return Checkpoint(tensors, state)
+    for _ in range(_TRIES):
+        try:
+            tensors = {group: _load_group(folder, group, sha, instead) for group, sha in state["sha256"].items()}
+            return Checkpoint(tensors, state)
+        except DamagedError:
+            before, state = state, load_state(folder, instead=instead)
+            if state == before:  # otherwise another process replaced the checkpoint between two of its files
+                raise
+    raise CheckpointError(f"{folder}: other commands are replacing it. Run this command again when they have ended.")
 
 
 def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> nn.Module:

@@ -45,13 +45,24 @@ def locked(path: Path, *, wait_s: float, error: type[CytosegError]) -> Iterator[
         raise error(f"{path}: {_holder(lock)} is writing it. Wait until it ends, or stop it.") from None
     try:
         with contextlib.suppress(OSError):  # a lock without a holder's name still locks
-            who = f"{_command()} (process {os.getpid()} on {socket.gethostname()}, since {_now()} UTC)\n"
-            lock.write_text(who, encoding="utf-8")
+            lock.write_text(f"{this_process('since')}\n", encoding="utf-8")
         yield
     finally:
         with contextlib.suppress(OSError):
             lock.unlink()
         held.release()
+
+
+def this_process(moment: str) -> str:
+    """Name this process as messages to other processes do.
+
+    Args:
+        moment: The word before the current time, such as ``since``.
+
+    Returns:
+        Such as ``cytoseg label-import (process 12 on lab, since 2026-01-01 12:00:00 UTC)``.
+    """
+    return f"{_command()} (process {os.getpid()} on {socket.gethostname()}, {moment} {_now()} UTC)"
 
 
 def claim(descriptor: int) -> None:
@@ -102,6 +113,8 @@ def is_claimed(path: Path) -> bool:
 def _command() -> str:
     """Return the command of this process, such as ``cytoseg label-import``."""
     program = Path(sys.argv[0])
+    if (program.parent.name, program.name) == ("review", "serve.py"):  # as Streamlit is started by it
+        return "cytoseg review"
     if "cytoseg" not in (program.stem, program.parent.name):
         return program.name or "python"
     return " ".join(["cytoseg", *(text for text in sys.argv[1:2] if not text.startswith("-"))])

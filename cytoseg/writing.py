@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from cytoseg.locks import claim, claimed_folder, is_claimed, locked
 
 PATIENCE_S = 3.0
 """Seconds to wait for another process before giving up: children of a killed one end within seconds."""
+_LOOK_S = 0.05
+"""Seconds between two looks whether another process has put a folder back."""
 REMOVED = "removed"
 """Suffix of a folder that is being removed."""
 
@@ -179,12 +182,12 @@ def restore_after_kill(folder: Path) -> None:
     Args:
         folder: As it was given to them.
     """
-    place = _followed(folder)
-    if place.exists() or not _old_folders(place):
-        return
-    # The lock holder is between the two renames: the folder is back in a moment.
-    with contextlib.suppress(OSError, CytosegError), locked(place, wait_s=PATIENCE_S, error=CytosegError):
-        _restore(place)
+    place, end = _followed(folder), time.monotonic() + PATIENCE_S
+    with contextlib.suppress(OSError):
+        while not place.exists() and _old_folders(place) and time.monotonic() < end:
+            # The lock holder may be between the two renames: the folder is back in a moment.
+            with contextlib.suppress(CytosegError), locked(place, wait_s=_LOOK_S, error=CytosegError):
+                _restore(place)
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -287,8 +290,12 @@ def _restore(place: Path) -> None:
 
 def _old_folders(place: Path) -> list[Path]:
     """List old folders that an interrupted swap left renamed, oldest first."""
-    found = (path for path in (_beside(place, "old"), *(swap / "old" for swap in _swaps(place))) if path.is_dir())
-    return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+    found = []
+    for path in (_beside(place, "old"), *(swap / "old" for swap in _swaps(place))):
+        with contextlib.suppress(FileNotFoundError):  # another process has ended its swap
+            if path.is_dir():
+                found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found)]
 
 
 def _swaps(place: Path) -> list[Path]:
@@ -299,7 +306,9 @@ def _swaps(place: Path) -> list[Path]:
 
 def is_swap(path: Path) -> bool:
     """Return whether a folder contains only what ``replaced`` puts into its temporary folder."""
-    return path.is_dir() and not path.is_symlink() and {entry.name for entry in path.iterdir()} <= {"new", "old"}
+    with contextlib.suppress(FileNotFoundError):  # another process has ended its swap
+        return path.is_dir() and not path.is_symlink() and {entry.name for entry in path.iterdir()} <= {"new", "old"}
+    return False
 
 
 def _swap(folder: Path, *, new: Path, old: Path) -> None:

@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from cytoseg import checkpoints
 from cytoseg.checkpoints import find_checkpoints, load_checkpoint, load_state, save_checkpoint
 from cytoseg.errors import CheckpointError
 from cytoseg.interrupts import end_signals_as_ctrl_c
@@ -33,6 +34,26 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
             torch.testing.assert_close(checkpoint.tensors[group][name], tensor, rtol=0, atol=0)
     assert checkpoint.state["crops_seen"] == 8
     assert checkpoint.state["format"] == 1
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, read, others = _saved(tmp_path / "c"), checkpoints._load_group, iter((1, 2, 3))
+    other = {name: {key: 2 * tensor for key, tensor in named.items()} for name, named in TENSORS.items()}
+
+    def load_group(*given: Any) -> dict[str, Tensor]:
+        if (number := next(others, None)) is not None and number <= times:
+            save_checkpoint(folder, {**other, "model": {"weight": torch.full((2,), float(number))}}, {"crops_seen": 16})
+        return read(*given)
+
+    monkeypatch.setattr(checkpoints, "_load_group", load_group)
+    times = 1
+    found = load_checkpoint(folder)
+    assert (found.state["crops_seen"], found.tensors["model"]["weight"].tolist()) == (16, [1.0, 1.0])
+    others, times = iter((4, 5, 6)), 9
+    with pytest.raises(CheckpointError, match=r"c: other commands are replacing it\. Run this command again"):
+        load_checkpoint(folder)
 
 
 def test_views_and_gradients_are_saved_as_plain_values(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_the_holder_of_a_lock_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         (["/lib/cytoseg/__main__.py", "evaluate"], "cytoseg evaluate "),
         (["cytoseg"], "cytoseg "),
         (["cytoseg", "--version"], "cytoseg "),
+        (["/lib/cytoseg/review/serve.py", "--runs", "x"], "cytoseg review "),
         (["notebook.py", "x"], "notebook.py "),
         ([""], "python "),
     ],

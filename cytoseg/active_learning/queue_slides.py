@@ -9,7 +9,7 @@ from cytoseg.active_learning.candidates import Predicted
 from cytoseg.active_learning.cut_crops import Cutting
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError, PredictionError
-from cytoseg.labels.index import INDEX_NAME, load_index
+from cytoseg.labels.index import has_index, load_index
 from cytoseg.labels.settings import LabelsSection
 from cytoseg.labels.split import split_by_slide
 from cytoseg.patterns import fits
@@ -114,7 +114,7 @@ def match_test_slides(place: QueuePlace) -> Callable[[str], bool]:
     rules = place.rules
     if rules.labels.test_slides:
         return lambda name: fits(name, rules.labels.test_slides)
-    crops = load_index(place.labels).crops if (place.labels / INDEX_NAME).exists() else ()
+    crops = load_index(place.labels).crops if has_index(place.labels) else ()
     try:
         split = split_by_slide(crops, test_slides=(), test_fraction=rules.labels.test_fraction, seed=rules.seed)
     except LabelError:  # too few slides to split: no test slides yet

@@ -14,7 +14,7 @@ from cytoseg.classes import ClassList
 from cytoseg.errors import ArrayError, LabelError
 from cytoseg.labels.import_labels import import_labels
 from cytoseg.labels.import_settings import ImportRules
-from cytoseg.labels.index import INDEX_NAME, LabelIndex, load_index
+from cytoseg.labels.index import LabelIndex, has_index, load_index
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ def read_labels(
         LabelError: Lists all problems of the files; or if the class names are missing.
     """
     source = Path(path)
-    if (source / INDEX_NAME).is_file():
+    if has_index(source):
         index = load_index(source)
         if classes is not None and tuple(classes) != index.classes:
             raise LabelError(f"{source}: has the classes ({', '.join(index.classes)}). Leave `classes` out.")

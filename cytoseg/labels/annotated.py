@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cytoseg.formats.sidecar import SIDECAR_SUFFIX, read_sidecar, sidecar_path
 from cytoseg.geometry import Region
-from cytoseg.labels.index import INDEX_NAME, load_index
+from cytoseg.labels.index import has_index, load_index
 from cytoseg.labels.original_annotation import read_original
 from cytoseg.labels.proposal_file import is_saved
 
@@ -22,7 +22,7 @@ def annotated_regions(folder: Path) -> dict[str, list[Region]]:
         LabelError: If the index or the stored annotation of a crop is damaged.
     """
     found: dict[str, list[Region]] = {}
-    for crop in load_index(folder).crops if (folder / INDEX_NAME).exists() else ():
+    for crop in load_index(folder).crops if has_index(folder) else ():
         origin = read_original(folder, crop.crop).origin
         if origin is not None and origin.region is not None:
             found.setdefault(crop.slide, []).append(origin.region)

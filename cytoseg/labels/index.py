@@ -1,10 +1,12 @@
 """The index of imported crops: reading and writing the labels folder."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,18 @@ from PIL import Image
 
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError
-from cytoseg.quoting import short_repr
+from cytoseg.locks import this_process
+from cytoseg.quoting import printable, short_repr
 from cytoseg.records import FolderOfFile, RecordFile
 from cytoseg.slides.generated_mark import GeneratedMark, png_text
 from cytoseg.writing import restore_after_kill
 
 INDEX_NAME, MAPS, CROPS, SHEET = "index.json", "maps", "crops", "contact_sheet.png"
+
+_TRIES = 3
+_LONGEST = 200
+"""Most characters quoted of who wrote an index, which may contain anything."""
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,13 @@ class LabelledCrop:
             (H, W, 3) uint8 RGB.
 
         Raises:
-            LabelError: If its file is missing or its pixels differ from those imported.
+            LabelError: If its file is missing or its pixels differ from those imported; names the process that has
+                imported the crop again meanwhile.
         """
         path = self.folder / CROPS / f"{self.crop}.png"
         pixels = _read_png(path, self)
         if pixel_hash(pixels) != self.image_sha256:
-            raise _changed(path)
+            raise _changed(path, self)
         return pixels
 
     @property
@@ -93,18 +102,20 @@ class LabelledCrop:
             (H, W) uint8 ids, 255 for ignore.
 
         Raises:
-            LabelError: If its file is missing, was changed after the import, or contains an id that is not a class.
+            LabelError: If its file is missing, was changed after the import, or contains an id that is not a class;
+                names the process that has imported the crop again meanwhile.
         """
         path = self.folder / MAPS / f"{self.crop}.png"
         label_map = _read_png(path, self)
         strange = label_map[(label_map != IGNORE) & (label_map >= len(self.pixels))]
         if strange.size:
-            raise LabelError(
+            raise _problem(
+                self,
                 f"{path}: holds id {strange[0]}, but there are {len(self.pixels)} classes. It was changed after "
-                "the import: run `cytoseg label-import` again."
+                "the import: run `cytoseg label-import` again.",
             )
-        if hashlib.sha256(path.read_bytes()).hexdigest() != self.label_sha256:
-            raise _changed(path)
+        if hashlib.sha256(_retried(path.read_bytes, self)).hexdigest() != self.label_sha256:
+            raise _changed(path, self)
         return label_map
 
 
@@ -121,6 +132,7 @@ class LabelIndex:
 class _Content:
     classes: tuple[str, ...]
     crops: tuple[LabelledCrop, ...]
+    written_by: str = ""
 
     def __post_init__(self) -> None:
         """Refuse two crops or classes of one name.
@@ -155,16 +167,30 @@ def load_index(folder: Path) -> LabelIndex:
         LabelError: If it is missing, damaged or of another format version.
     """
     path = folder / INDEX_NAME
-    restore_after_kill(folder)
-    if not path.is_file():
-        raise LabelError(f"{path}: there are no imported labels. Run `cytoseg label-import` first.")
-    found = _FILE.read(path, name=str(path))
-    return LabelIndex(folder, found.classes, tuple(replace(crop, folder=folder) for crop in found.crops))
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError):  # another process is replacing the folder
+            if has_index(folder):
+                found = _FILE.read(path, name=str(path))
+                return LabelIndex(folder, found.classes, tuple(replace(crop, folder=folder) for crop in found.crops))
+    raise LabelError(f"{path}: there are no imported labels. Run `cytoseg label-import` first.")
+
+
+def has_index(folder: Path) -> bool:
+    """Return whether labels were imported into a folder, also while another process replaces it.
+
+    Args:
+        folder: The ``labels`` folder of a run; need not exist.
+    """
+    for _ in range(_TRIES):
+        restore_after_kill(folder)
+        if (folder / INDEX_NAME).is_file():
+            return True
+    return False
 
 
 def write_index(index: LabelIndex) -> None:
-    """Write an index into its (staged) folder."""
-    content = _FILE.content_of(_Content(index.classes, index.crops), without_defaults=True)
+    """Write an index into its (staged) folder, with the name of this process for those that read it meanwhile."""
+    content = _FILE.content_of(_Content(index.classes, index.crops, this_process("at")), without_defaults=True)
     (index.folder / INDEX_NAME).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -247,18 +273,53 @@ def is_file_name(name: str) -> bool:
 
 
 def _read_png(path: Path, crop: LabelledCrop) -> NDArray[np.uint8]:
-    if path.exists() and not path.is_file():  # opening a pipe would block
-        raise _changed(path)
-    try:
+    def read() -> NDArray[np.uint8]:
         with Image.open(path) as image:
             if image.size != (crop.width, crop.height):  # checked before the pixels are decoded
-                raise _changed(path)
+                raise _changed(path, crop)
             return np.array(image)
-    except FileNotFoundError as error:
-        raise LabelError(f"{path}: is missing. Run `cytoseg label-import` again.") from error
+
+    if path.exists() and not path.is_file():  # opening a pipe would block
+        raise _changed(path, crop)
+    try:
+        return _retried(read, crop)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _changed(path) from error
+        raise _changed(path, crop) from error
 
 
-def _changed(path: Path) -> LabelError:
-    return LabelError(f"{path}: was changed or damaged after the import. Run `cytoseg label-import` again.")
+def _retried(read: Callable[[], Value], crop: LabelledCrop) -> Value:
+    """Read a file of the folder, which is missing for a moment while another process replaces it.
+
+    Raises:
+        LabelError: If it is missing.
+    """
+    try:
+        return read()
+    except FileNotFoundError:
+        restore_after_kill(crop.folder)
+    try:
+        return read()
+    except FileNotFoundError as error:
+        raise _problem(crop, f"{error.filename}: is missing. Run `cytoseg label-import` again.") from error
+
+
+def _changed(path: Path, crop: LabelledCrop) -> LabelError:
+    return _problem(crop, f"{path}: was changed or damaged after the import. Run `cytoseg label-import` again.")
+
+
+def _problem(crop: LabelledCrop, message: str) -> LabelError:
+    """Make the error for a file of a crop, or name the process that has imported the crop again."""
+    restore_after_kill(crop.folder)
+    found = _FILE.read_or_none(crop.folder / INDEX_NAME)
+    if found is None or any(_is_same(crop, one) for one in found.crops):
+        return LabelError(message)
+    writer = printable(found.written_by[:_LONGEST]) or "another command"
+    return LabelError(
+        f"{crop.folder}: {writer} has imported labels while this command was reading them, and crop "
+        f"{short_repr(crop.crop)} is no longer the same. Run this command again."
+    )
+
+
+def _is_same(crop: LabelledCrop, now: LabelledCrop) -> bool:
+    names = ("crop", "image_sha256", "label_sha256")
+    return all(getattr(crop, name) == getattr(now, name) for name in names)

@@ -34,9 +34,11 @@ from cytoseg.metrics.results import (
     worst_first,
 )
 from cytoseg.predict.sign_off_file import SIGN_OFF, bundle_of, is_outdated, read_signed_off
+from cytoseg.quoting import printable
 from cytoseg.reporting import markup
 from cytoseg.reporting.diagram import calibration_diagram, risk_diagram
 from cytoseg.reporting.glossary import GLOSSARY
+from cytoseg.running import running_in
 from cytoseg.runs import CommandRecord, Provenance
 from cytoseg.writing import write_atomically
 
@@ -83,7 +85,11 @@ def report_page(run_folder: Path) -> str:
         page = _page(run_folder)
         if _versions(run_folder) == before:
             return page
-    raise CytosegError(f"{run_folder}: other commands are replacing its results. Make the report when they have ended.")
+    names = ", ".join(sorted({f"cytoseg {printable(entry.command)}" for entry in running_in(run_folder)}))
+    raise CytosegError(
+        f"{run_folder}: other commands are replacing its results{f' ({names})' if names else ''}. Make the report when "
+        "they have ended."
+    )
 
 
 def _versions(run: Path) -> list[tuple[str, int, int]]:

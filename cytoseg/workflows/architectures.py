@@ -12,7 +12,7 @@ from typing import Any
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.state import FREE
 from cytoseg.errors import RecipeError
-from cytoseg.labels.index import INDEX_NAME
+from cytoseg.labels.index import has_index
 from cytoseg.recipe import Recipe
 from cytoseg.recipe.file import recipe_of
 from cytoseg.runs import versions
@@ -161,7 +161,7 @@ def _measured(recipe: Recipe, question: Question, seed: int, track: _Track) -> V
 
 
 def _question(recipe: Recipe, asking: Asking, crop: RandSlideCropd) -> Question:
-    if not (recipe.labels_folder() / INDEX_NAME).exists():
+    if not has_index(recipe.labels_folder()):
         return Question(asking, crop, None, ())
     split = split_of(recipe)
     return Question(asking, crop, TrainingData.of(recipe, split), split.test)

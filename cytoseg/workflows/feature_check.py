@@ -19,7 +19,7 @@ from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CytosegError, LabelError
 from cytoseg.features.extract import FeatureExtractor, to_input
 from cytoseg.features.settings import FeatureSettings
-from cytoseg.labels.index import INDEX_NAME
+from cytoseg.labels.index import has_index
 from cytoseg.recipe import Recipe
 from cytoseg.seeds import seed_for
 from cytoseg.slides.crops import RandSlideCropd
@@ -119,7 +119,7 @@ def tissue_pictures(recipe: Recipe, crop: RandSlideCropd) -> list[Picture]:
 
 def _labelled(recipe: Recipe) -> tuple[ProbePixels | None, str]:
     """Draw the pixels to probe, or return the reason for none."""
-    if not (recipe.labels_folder() / INDEX_NAME).exists():
+    if not has_index(recipe.labels_folder()):
         return None, "there are no labels yet, and only with labels can trained features be compared with random ones."
     try:
         return draw_probe_pixels(split_of(recipe).train, seed=recipe.training.seed), ""

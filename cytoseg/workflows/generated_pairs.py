@@ -23,6 +23,7 @@ from cytoseg.labels.index import (
     CropName,
     LabelIndex,
     LabelledCrop,
+    has_index,
     load_index,
     write_crop,
     write_index,
@@ -204,7 +205,7 @@ def generated_crops(run_folder: Path, count: int, classes: ClassList) -> tuple[L
         return ()
     folder = run_folder / MADE / "labels"
     try:
-        index = load_index(folder) if (folder / INDEX_NAME).exists() else LabelIndex(folder, classes.names, ())
+        index = load_index(folder) if has_index(folder) else LabelIndex(folder, classes.names, ())
     except LabelError as error:
         raise LabelError(
             f"{folder / INDEX_NAME}: the generated pairs cannot be read. Delete {folder} and run `cytoseg make-pairs` "

@@ -16,7 +16,7 @@ from cytoseg.diffusion.class_map import one_hot_map
 from cytoseg.errors import CheckpointError, RecipeError
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.bundle import EnsemblePredictor, bundle_hashes, load_bundle
-from cytoseg.labels.index import INDEX_NAME, LabelledCrop
+from cytoseg.labels.index import LabelledCrop, has_index
 from cytoseg.recipe import Recipe
 from cytoseg.seeds import seed_for
 from cytoseg.slides.settings import CropsSection
@@ -138,7 +138,7 @@ def _bundle_folder(recipe: Recipe, folder: Path) -> Path | None:
 
 def _labelled(recipe: Recipe) -> list[LabelledCrop]:
     """List the labelled crops of training slides that are large enough."""
-    if not (recipe.labels_folder() / INDEX_NAME).exists():
+    if not has_index(recipe.labels_folder()):
         return []
     return [crop for crop in split_of(recipe).train if min(crop.width, crop.height) >= recipe.crops.size_px]
 

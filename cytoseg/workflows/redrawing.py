@@ -23,7 +23,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.features.extract import pad_to_multiple, to_input
 from cytoseg.formats.sidecar import read_sidecar
 from cytoseg.interpreter.guide import guide_to_map
-from cytoseg.labels.index import INDEX_NAME, load_index, pixel_hash
+from cytoseg.labels.index import has_index, load_index, pixel_hash
 from cytoseg.recipe import Recipe
 from cytoseg.seeds import generator_for
 from cytoseg.slides.generated_mark import GeneratedMark, edited_mark, png_text, read_mark
@@ -158,7 +158,7 @@ def mark_of_edit(crop: Path, picture: Picture, labels: Path, *, seed: int) -> Ge
     slide = "" if beside is None else beside.slide
     if before is not None:
         slide, sha256 = before.slide or slide, before.of or sha256
-    if not slide and (labels / INDEX_NAME).exists():
+    if not slide and has_index(labels):
         slide = next((known.slide for known in load_index(labels).crops if known.image_sha256 == sha256), "")
     return edited_mark(f"{crop.name}, seed {seed}", slide=slide, of=sha256)
 

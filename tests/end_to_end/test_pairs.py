@@ -4,21 +4,29 @@ import itertools
 import json
 import os
 import random
+import re
+import shutil
 import time
 import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from typer.testing import Result
 
 from cytoseg.evaluation.run_folder import read_provenance
 from cytoseg.interpreter.bundle import bundle_hashes
-from cytoseg.labels.index import load_index
+from cytoseg.labels.import_labels import import_labels
+from cytoseg.labels.import_settings import ImportRules
+from cytoseg.labels.index import LabelledCrop, load_index
+from cytoseg.recipe import load_recipe
 
 pytestmark = pytest.mark.posix
 RUN = Path("runs", "tiny")
+BUSY = re.compile("is writing it|has imported labels while this command was reading them")
 LINES = {
     "import": "label-import made/labelled --recipe tiny.yaml",
     "train": "train-interpreter tiny.yaml interpreter.steps=30",
@@ -54,7 +62,7 @@ def _at_once(cytoseg: Callable[..., Result], home: Path, first: str, second: str
         os.waitpid(process, 0)
     for path in said:
         status, text = json.loads(path.read_text())
-        assert status == 0 or (status == 2 and "(process " in text and "is writing it" in text), text
+        assert status == 0 or (status == 2 and "(process " in text and BUSY.search(text)), text
     assert {crop.crop for crop in load_index(RUN / "labels").crops} >= crops
     assert len(_commands()) == recorded + 2
     assert bundle_hashes(RUN / "interpreter" / "bundle")
@@ -70,6 +78,47 @@ def _commands() -> tuple[object, ...]:
 
 def test_of_an_import_and_a_queue_at_once_nothing_is_lost(home: Path, cytoseg: Callable[..., Result]) -> None:
     _at_once(cytoseg, home, "import", "queue")
+
+
+READERS = (
+    "train-interpreter tiny.yaml interpreter.steps=5",
+    "train-interpreter tiny.yaml interpreter.kind=decoder decoder.steps=2",
+    "evaluate tiny.yaml --no-baseline",
+    "compare tiny.yaml --quick interpreter.steps=5",
+    "study label-efficiency tiny.yaml --quick --draws 1 --counts 1 interpreter.steps=5",
+    "study robustness tiny.yaml --quick --severities 1 --corruptions defocus",
+    "study architectures tiny.yaml --variants base --seeds 1 --samples 8 training.crops=8 training.batch=4",
+    'select-features tiny.yaml labels.test_slides=["*_00"]',
+)
+"""Commands that read label maps."""
+
+
+@pytest.mark.usefixtures("short_networks")
+@pytest.mark.parametrize("line", READERS)
+def test_a_command_whose_labels_are_imported_again_meanwhile_names_the_import(
+    line: str, home: Path, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, started = LabelledCrop.label_map, iter([True])
+
+    def import_first(crop: LabelledCrop) -> NDArray[np.uint8]:
+        if next(started, False):
+            import_labels(home / "changed", home / RUN / "labels", classes=classes, rules=ImportRules())
+        return read(crop)
+
+    classes = load_recipe("tiny.yaml").class_list()
+    shutil.copytree("made/labelled", "changed")
+    for path in Path("changed").glob("*.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "shapes": content["shapes"][:1]}))
+    monkeypatch.setattr("sys.argv", ["cytoseg", "label-import"])
+    monkeypatch.setattr(LabelledCrop, "label_map", import_first)
+    result = cytoseg(*line.split())
+    who = (
+        rf"cytoseg label-import \(process {os.getpid()} on .+ UTC\) has imported labels while this command was reading"
+    )
+    assert result.exit_code == 2, result.output
+    assert re.fullmatch(rf"cytoseg: runs/tiny/labels: {who}.+ Run this command again\.\n", result.stderr), result.stderr
+    assert [path for path in home.rglob(".*") if path.suffix != ".part"] == []
 
 
 @pytest.mark.slow

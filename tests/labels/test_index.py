@@ -1,7 +1,10 @@
 import hashlib
 import json
 import os
+import re
+import threading
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,12 @@ from cytoseg.labels.index import (
     LabelledCrop,
     load_index,
     pixel_hash,
+    remove_crop,
     total_pixels,
     write_crop,
     write_index,
 )
+from cytoseg.labels.staging import staged
 
 PICTURE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
 LABELS = np.array([[0, 1, 1], [255, 255, 2]], np.uint8)
@@ -48,7 +53,9 @@ def test_what_was_written_is_read_back(tmp_path: Path, classes: ClassList, crop:
 
 
 def test_the_index_has_the_documented_fields(tmp_path: Path, crop: LabelledCrop) -> None:
-    assert json.loads((tmp_path / "index.json").read_bytes()) == {
+    content = json.loads((tmp_path / "index.json").read_bytes())
+    assert re.fullmatch(r".+ \(process \d+ on .+, at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)", content.pop("written_by"))
+    assert content == {
         "format": 1,
         "classes": ["background", "cell", "nucleus"],
         "crops": [
@@ -142,6 +149,82 @@ def test_a_pipe_in_place_of_a_picture_or_map_is_refused(tmp_path: Path, crop: La
         os.mkfifo(tmp_path / folder / "c1.png")
         with pytest.raises(LabelError, match=r"c1\.png: was changed or damaged"):
             read()
+
+
+READERS = {"crops": LabelledCrop.picture, "maps": LabelledCrop.label_map}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("change", ["imported again", "of more classes", "removed"])
+def test_who_imported_a_crop_again_is_named(
+    read: Callable[[LabelledCrop], Any],
+    change: str,
+    tmp_path: Path,
+    classes: ClassList,
+    crop: LabelledCrop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["cytoseg", "label-import"])
+    labels = LABELS // 255 if change == "imported again" else LABELS + 7
+    name = CropName("c1", "slide é", "c1.json")
+    new = write_crop(tmp_path, name, picture=PICTURE + 1, label_map=labels, classes=classes)
+    if change == "removed":
+        remove_crop(tmp_path, "c1")
+    write_index(LabelIndex(tmp_path, classes.names, () if change == "removed" else (new,)))
+    who = rf"cytoseg label-import \(process {os.getpid()} on .+, at .+ UTC\)"
+    said = rf"{who} has imported labels while this command was reading them, and crop 'c1' is no longer the same\. Run"
+    with pytest.raises(LabelError, match=f"^{re.escape(str(tmp_path))}: {said}"):
+        read(crop)
+
+
+@pytest.mark.parametrize(
+    ("written", "who"), [("", "another command"), ("a\x1b[2J" + 300 * "b", r"a\x1b[2J" + 195 * "b")]
+)
+def test_who_imported_is_printable_and_short(
+    written: str, who: str, tmp_path: Path, crop: LabelledCrop, classes: ClassList
+) -> None:
+    new = write_crop(tmp_path, CropName("c1", "s", "c1.json"), picture=PICTURE + 1, label_map=LABELS, classes=classes)
+    write_index(LabelIndex(tmp_path, classes.names, (new,)))
+    change_index(tmp_path, written_by=written)
+    with pytest.raises(LabelError, match=f": {re.escape(who)} has imported labels"):
+        crop.picture()
+
+
+@pytest.mark.parametrize("read", [*READERS.values(), lambda crop: load_index(crop.folder)], ids=[*READERS, "index"])
+def test_a_folder_that_is_being_replaced_is_read_anyway(
+    read: Callable[[LabelledCrop], Any], tmp_path: Path, classes: ClassList
+) -> None:
+    labels = tmp_path / "labels"
+    found = write_crop(labels, CropName("c1", "s", "c1.json"), picture=PICTURE, label_map=LABELS, classes=classes)
+    write_index(LabelIndex(labels, classes.names, (found,)))
+    ended = threading.Event()
+
+    def keep_replacing() -> None:
+        while not ended.wait(1e-3):
+            with staged(labels):
+                pass
+
+    writer = threading.Thread(target=keep_replacing)
+    writer.start()
+    try:
+        for _ in range(300):
+            read(found)
+    finally:
+        ended.set()
+        writer.join()
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_a_crop_of_a_folder_that_is_between_two_renames_is_read(
+    read: Callable[[LabelledCrop], Any], tmp_path: Path, classes: ClassList
+) -> None:
+    labels, aside = tmp_path / "labels", tmp_path / ".labels-abcd1234" / "old"
+    found = write_crop(labels, CropName("c1", "s", "c1.json"), picture=PICTURE, label_map=LABELS, classes=classes)
+    write_index(LabelIndex(labels, classes.names, (found,)))
+    aside.parent.mkdir()
+    labels.rename(aside)
+    read(found)
+    assert (labels / "index.json").is_file()
 
 
 def test_an_index_that_is_cut_off_is_refused(tmp_path: Path, crop: LabelledCrop) -> None:

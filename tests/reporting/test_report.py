@@ -14,6 +14,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.predict.sign_off_file import SignedOff, write_signed_off
 from cytoseg.reporting import report
 from cytoseg.reporting.report import report_page, write_report
+from cytoseg.running import marked_running
 from tests.evaluation.test_sample_scores import leave_scores
 
 MADE = Path(__file__).parents[1] / "apps" / "made_run"
@@ -82,7 +83,13 @@ def test_an_evaluation_that_ends_meanwhile_is_shown_whole(run: Path, monkeypatch
     most = 1
     assert "trained with 13 annotated crops" in report_page(run)
     most = 9
-    with pytest.raises(CytosegError, match="quickstart: other commands are replacing its results"):
+    with pytest.raises(CytosegError, match=r"quickstart: other commands are replacing its results\. Make"):
+        report_page(run)
+    times = iter(range(9))
+    with (
+        marked_running(run, "evaluate", recipe="quickstart", started="2026-01-01"),
+        pytest.raises(CytosegError, match=r"replacing its results \(cytoseg evaluate\)\. Make the report when"),
+    ):
         report_page(run)
 
 
