@@ -1,6 +1,7 @@
 """Removing half-written files that killed commands left in a run folder."""
 
 import contextlib
+import glob
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from cytoseg.errors import CytosegError
 from cytoseg.locks import is_claimed, locked
 from cytoseg.running import is_process
-from cytoseg.writing import REMOVED, clear_leftovers, is_swap, restore_after_kill
+from cytoseg.writing import REMOVED, clear_leftovers, is_swap, is_temporary, restore_after_kill
 
 _SETTLED_S = 0.2
 """A file younger than this may belong to a process that has not claimed it yet."""
@@ -48,6 +49,26 @@ def sweep_files(folder: Path, *, of: str | None = None) -> None:
             target = found[1] or found[3] if found else path.name[1:].removesuffix(".lock")
             if not path.is_dir() and of in (None, target):
                 _sweep(path)
+
+
+def sweep_beside(path: Path) -> None:
+    """Remove what a killed command left beside its output: temporary files and folders, and a lock nobody holds.
+
+    For outputs that a later command refuses or keeps if they exist, so that it would not write them again.
+
+    Args:
+        path: The output; need not exist.
+    """
+    with contextlib.suppress(OSError):
+        for left in list(path.parent.glob(f".{glob.escape(path.name)}[.-]*")):
+            if left.is_symlink():
+                continue
+            if left.name == f".{path.name}.lock":
+                _sweep_lock(left)
+            elif is_temporary(left.name, of=path.name, mark="-"):
+                clear_leftovers(path)
+            elif is_temporary(left.name, of=path.name, mark=".") and not _may_live(left, None):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:

@@ -48,9 +48,11 @@ def locked(path: Path, *, wait_s: float, error: type[CytosegError]) -> Iterator[
             lock.write_text(f"{this_process('since')}\n", encoding="utf-8")
         yield
     finally:
-        with contextlib.suppress(OSError):
-            lock.unlink()
-        held.release()
+        try:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+        finally:  # a signal may come while the file is removed
+            held.release()
 
 
 def this_process(moment: str) -> str:

@@ -6,8 +6,8 @@ import pytest
 
 from cytoseg import running
 from cytoseg.errors import LabelError
-from cytoseg.leftovers import sweep, sweep_files
-from cytoseg.locks import claim, locked
+from cytoseg.leftovers import sweep, sweep_beside, sweep_files
+from cytoseg.locks import claim, claimed_folder, locked
 from cytoseg.writing import replaced
 
 DEAD = 2**22 + 1
@@ -176,3 +176,33 @@ def test_a_number_too_large_for_a_process_is_none(tmp_path: Path) -> None:
     _age(left)
     sweep(tmp_path)
     assert not left.exists()
+
+
+def test_what_a_kill_left_beside_an_output_is_removed(tmp_path: Path) -> None:
+    left = ("a.ome.tif.ab12cd_9/part", "a.ome.tif.zzzzzzzz", "a.ome.tif-abcdefgh/new/x")
+    kept = (
+        "a.ome.tif.part/ids.raw",
+        "b.ome.tif.abcdefgh",
+        "a.ome.tif.ABCDEFGH",
+        "a.ome.tif.claimed_/x",
+        "a.ome.tif.x.lock",
+    )
+    for name in (*left, *kept):
+        path = tmp_path / f".{name}"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.touch()
+    (tmp_path / ".a.ome.tif.lock").write_text("cytoseg slides (process 1 on here, since long ago)")
+    for path in tmp_path.iterdir():
+        _age(path)
+    with claimed_folder(tmp_path / ".a.ome.tif.claimed_"):
+        sweep_beside(tmp_path / "a.ome.tif")
+    assert _files(tmp_path) == {f".{name}" for name in kept}
+    sweep_beside(tmp_path / "nowhere" / "a")
+
+
+@pytest.mark.posix
+def test_a_link_beside_an_output_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / ".a.abcdefgh").symlink_to(tmp_path / "other")
+    sweep_beside(tmp_path / "a")
+    assert (tmp_path / ".a.abcdefgh").is_symlink()

@@ -12,6 +12,7 @@ from cytoseg.checkpoints import MISFIT, crops_seen_of, find_checkpoints, load_st
 from cytoseg.diffusion.state import export_averaged
 from cytoseg.drawing.pictures import is_noise_file
 from cytoseg.errors import CheckpointError
+from cytoseg.leftovers import sweep_beside
 from cytoseg.runs import read_metrics
 from cytoseg.terminal import say
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, start_run
@@ -40,6 +41,7 @@ def run(
             raise CheckpointError(
                 f"{found[0]}: written by an older version, without its recipe. Continue its training with --resume."
             )
+        sweep_beside(folder)
         _refuse_existing(folder)
         _card(current.recipe.name, load_state(found[0]), found[0], ())  # check before anything is written
         pictures = [name for name in _PICTURES if (ddpm / name).exists() and not is_noise_file(ddpm / name)]

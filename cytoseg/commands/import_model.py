@@ -11,6 +11,7 @@ from cytoseg.diffusion.architecture import Architecture, tap_names
 from cytoseg.diffusion.guided_diffusion_files import GuidedDiffusion, read_guided_diffusion
 from cytoseg.diffusion.state import TrainingRecord
 from cytoseg.errors import CheckpointError
+from cytoseg.leftovers import sweep_beside
 from cytoseg.runs import versions
 from cytoseg.terminal import say
 
@@ -34,6 +35,7 @@ def run(
     No code in the file is executed, and nothing is downloaded. Widths, blocks and attention are inferred from the
     tensors; a file that does not fit is refused with the name of the tensor. A learned variance is kept.
     """
+    sweep_beside(folder)
     _refuse_existing(folder)
     found = read_guided_diffusion(file)
     architecture = _architecture(found, file)

@@ -8,10 +8,11 @@ from rich.table import Table
 
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Size
+from cytoseg.leftovers import sweep_beside
 from cytoseg.patterns import on_disk
 from cytoseg.slides.convert import convert_slide
 from cytoseg.slides.ngff import is_slide_folder
-from cytoseg.slides.open import check_whole, find_slides, open_slide
+from cytoseg.slides.open import check_whole, find_slides, open_slide, slide_id
 from cytoseg.slides.settings import BackgroundSection
 from cytoseg.slides.tissue_mask import tissue_mask
 from cytoseg.synthetic.crops import generate_labelled_crops
@@ -80,6 +81,8 @@ def generate(
     """
     for number in range(n):
         path = out / "slides" / f"made_{seed}_{number:02d}.ome.tif"
+        for output in (path, out / "labelled" / slide_id(path)):
+            sweep_beside(output)
         if path.exists():
             _say_if_other(path, Size(width, height), mpp, kinds=dyskaryotic is not None)
         else:

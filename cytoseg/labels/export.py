@@ -28,6 +28,7 @@ from cytoseg.labels.exported_shapes import (
 from cytoseg.labels.index import LabelIndex, LabelledCrop, is_file_name
 from cytoseg.labels.original_annotation import ADVICE, OriginalAnnotation, origin_entry, read_original
 from cytoseg.labels.slide_crops import moved, placed
+from cytoseg.leftovers import sweep_beside
 from cytoseg.slides.generated_mark import png_text
 from cytoseg.writing import replaced
 
@@ -78,6 +79,7 @@ def export_labels(
             f"{index.folder}: created with the classes ({then}), but the recipe has ({now}). Restore the "
             "recipe's classes."
         )
+    sweep_beside(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise LabelError(f"{folder}: already exists and is not empty. Name a new folder.")
     original = {crop.crop: read_original(index.folder, crop.crop) for crop in index.crops}

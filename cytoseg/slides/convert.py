@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
+from cytoseg.leftovers import sweep_beside
 from cytoseg.slides.ngff import ZARR_SUFFIX
 from cytoseg.slides.open import check_whole, zarr_writer
 from cytoseg.slides.pyramid import About, write_pyramid
@@ -46,6 +47,7 @@ def convert_slide(slide: Slide, path: Path, *, on_row: Callable[[int], None]) ->
 def _check_target(path: Path) -> None:
     if not path.name.lower().endswith((*TIFF_ENDINGS, ZARR_SUFFIX)):
         raise SlideError(f"{path.name}: is neither .ome.tif nor .zarr. Use one of these suffixes.")
+    sweep_beside(path)
     if path.exists():
         raise SlideError(f"{path}: already exists. Choose another name, or remove it.")
 

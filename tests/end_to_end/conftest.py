@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tifffile
 from typer.testing import CliRunner, Result
 
 from cytoseg.cli import build_app
-from cytoseg.geometry import Region
 from cytoseg.interpreter.unet_baseline import ScratchUnet, fit_scratch
 from cytoseg.labels.index import CropName, LabelIndex, load_index, write_crop, write_index
 from cytoseg.recipe import load_recipe
-from cytoseg.slides.open import open_slide
+from cytoseg.workflows import drawn_samples
+from tests.end_to_end.cases import EFFORT, cut_part, make_inputs
 from tests.end_to_end.forked import Forked
 
 SOURCES = Path(__file__).parents[2]
@@ -114,17 +113,19 @@ def short_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def case_home(home: Path, short_networks: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the made run with the further inputs of ``CASES``, whose commands take every sample and few steps."""
+    make_inputs(home)
+    monkeypatch.setattr(drawn_samples, "fault_of", lambda _: None)
+    monkeypatch.setattr("cytoseg.workflows.robustness.QUICK", ("commonest",))
+    monkeypatch.setattr("cytoseg.commands.select_features.EFFORT", EFFORT)
+    return home
+
+
+@pytest.fixture
 def part(home: Path) -> str:
     """part.tif of 80 x 80 px, cut out of a made slide, for tests that need no whole slide."""
     return cut_part("made_2_00", "part.tif")
-
-
-def cut_part(slide: str, name: str) -> str:
-    """Write the upper left 80 x 80 px of a made slide to a file; gives the file."""
-    with open_slide(f"made/slides/{slide}.ome.tif") as opened:
-        pixels = opened.read_region(Region(0, 0, 80, 80))
-    tifffile.imwrite(name, pixels, tile=(32, 32), resolution=(20_000, 20_000), resolutionunit="CENTIMETER")
-    return name
 
 
 def cut_labels(home: Path) -> None:

@@ -16,7 +16,8 @@ from cytoseg.geometry import Region, Size
 from cytoseg.maps.map_spool import IDS, UNCERTAINTY, MapSpool
 from cytoseg.slides import tile_table
 from cytoseg.slides.open import open_slide
-from tests.end_to_end.conftest import cut_part, run_command
+from tests.end_to_end.cases import cut_part
+from tests.end_to_end.conftest import run_command
 
 Command = Callable[..., Result]
 MAPS = ("class_map.ome.tif", "uncertainty.ome.tif")

@@ -17,7 +17,7 @@ import tifffile
 from PIL import Image
 from typer.testing import Result
 
-from tests.end_to_end.conftest import cut_part
+from tests.end_to_end.cases import cut_part
 
 MAPS = ("class_map.ome.tif", "uncertainty.ome.tif")
 Cytoseg = Callable[..., Result]

@@ -19,7 +19,8 @@ from PIL import Image
 
 from cytoseg.formats.annotation import Shape
 from cytoseg.geometry import Region
-from tests.end_to_end.conftest import RECIPE, cut_part, run_command
+from tests.end_to_end.cases import cut_part
+from tests.end_to_end.conftest import RECIPE, run_command
 
 SOURCE = str(Path(__file__).parents[2] / "cytoseg") + "/"
 CROP_PX, LABELLED_PX, QUEUED_PX = 40, 72, 56
