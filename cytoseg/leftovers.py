@@ -52,7 +52,7 @@ def sweep_files(folder: Path, *, of: str | None = None) -> None:
 
 
 def sweep_beside(path: Path) -> None:
-    """Remove what a killed command left beside its output: temporary files and folders, and a lock nobody holds.
+    """Remove what a killed command left beside its output: temporary files and folders, and a stale lock.
 
     For outputs that a later command refuses or keeps if they exist, so that it would not write them again.
 

@@ -1,7 +1,8 @@
 """Arguments shared by commands, and recording a command in its run."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cytoseg.distributed import process_rank
-from cytoseg.errors import CheckpointError, RecipeError
+from cytoseg.errors import CheckpointError, CytosegError, RecipeError
 from cytoseg.leftovers import sweep, sweep_files
 from cytoseg.locks import locked
 from cytoseg.recipe import Recipe, dump_recipe, load_recipe
@@ -46,11 +47,58 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
     for place in (folder, recipe.labels_folder()):
         check_disk_answers(place, error_class=RecipeError)
     if process_rank() == 0:
-        sweep(folder)
-        sweep_files(Path(recipe_name).parent, of=Path(recipe_name).name)
-        write_atomically(folder / "recipe.yaml", dump_recipe(recipe))
-    with recorded(folder, command, recipe=recipe.name, seed=recipe.training.seed) as entry:
-        yield Run(recipe, folder, entry)
+        folder.mkdir(parents=True, exist_ok=True)
+    with errors_of_removed_run(folder):
+        if process_rank() == 0:
+            sweep(folder)
+            sweep_files(Path(recipe_name).parent, of=Path(recipe_name).name)
+            write_atomically(folder / "recipe.yaml", dump_recipe(recipe))
+        with recorded(folder, command, recipe=recipe.name, seed=recipe.training.seed) as entry:
+            yield Run(recipe, folder, entry)
+
+
+@contextlib.contextmanager
+def errors_of_removed_run(folder: Path) -> Iterator[None]:
+    """Say of any error that the run folder was removed meanwhile, if it was: what is missing is a consequence.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        CytosegError: Instead of an error of a file.
+    """
+    with _held(folder) as still_there:
+        try:
+            yield
+        except (OSError, CytosegError) as error:
+            if still_there():
+                raise
+            raise CytosegError(
+                f"{folder}: was removed or replaced while this command was working in it. Restore it, or run the "
+                "commands that made it again."
+            ) from error
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Yield whether a folder is still the same one; always if it cannot be opened, as on Windows."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield lambda: True
+        return
+
+    def still_there() -> bool:
+        # While it is open, no other folder gets its number.
+        try:
+            return os.path.samestat(os.fstat(descriptor), folder.stat())
+        except OSError:
+            return False
+
+    try:
+        yield still_there
+    finally:
+        os.close(descriptor)
 
 
 def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:

@@ -1,13 +1,14 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
 
-from cytoseg.errors import CheckpointError, RecipeError
+from cytoseg.errors import CheckpointError, CytosegError, LabelError, RecipeError
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows import recorded_command
 from cytoseg.workflows.recorded_command import alone_in, start_run
@@ -31,6 +32,24 @@ def test_a_failed_run_is_recorded_as_failed(cytoseg: Callable[..., Result]) -> N
     with pytest.raises(ZeroDivisionError), start_run("tiny.yaml", None, command="evaluate"):
         raise ZeroDivisionError
     assert json.loads(Path("runs/tiny/run.json").read_text())["commands"][0]["outcome"] == "failed"
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file", "a"), LabelError("a: is missing.")])
+@pytest.mark.posix
+def test_an_error_in_a_run_that_was_removed_names_that(cytoseg: Callable[..., Result], error: Exception) -> None:
+    def work(*, leave: bool) -> None:
+        with start_run("tiny.yaml", None, command="evaluate"):
+            if not leave:
+                shutil.rmtree("runs/tiny")
+                Path("runs/tiny").mkdir()  # perhaps with the number of the old one
+            raise error
+
+    with pytest.raises(
+        CytosegError, match=r"^runs/tiny: was removed or replaced while this command was working in it\."
+    ):
+        work(leave=False)
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        work(leave=True)
 
 
 def test_one_command_at_a_time_trains_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

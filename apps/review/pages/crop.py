@@ -59,7 +59,7 @@ def _view(crop: CropScores, found: Evaluation) -> None:
         layer, opacity, shown = _controls(crop, found)
         _numbers(crop)
     picture = crop_choice.painted(folder, found, layer=layer, shown=shown, opacity=opacity, enlarged_to_px=SHOWN_PX)
-    widgets.show(large, jpeg(picture), alt=f"{crop.crop}: {layer}")
+    widgets.show(large.container(key="whole-crop"), jpeg(picture), alt=f"{crop.crop}: {layer}")
     _side_by_side(folder, found)
 
 

@@ -16,7 +16,6 @@ HELP = (
 )
 ELSEWHERE = {
     "predict": "pages/predict.py",
-    LEARN_NORMAL: "pages/anomalies.py",
     "anomaly": "pages/anomalies.py",
     "edit": "pages/annotate.py",
 }
@@ -26,7 +25,7 @@ ELSEWHERE = {
 def _offer(author: str) -> None:
     """Show a button per command; slides to predict and crops to redraw are chosen on separate pages."""
     for command, order in ORDERS.items():
-        if command == "train-autoencoder" and not _is_latent():
+        if command == LEARN_NORMAL or (command == "train-autoencoder" and not _is_latent()):
             continue
         if order.takes == "kind":
             training.show_training(author)
