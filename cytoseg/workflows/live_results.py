@@ -17,7 +17,7 @@ from cytoseg.features.extract import FeatureExtractor
 from cytoseg.interpreter.live import LiveInterpreter, LiveView
 from cytoseg.interpreter.proposals_without_labels import MaskHeadProposals
 from cytoseg.interpreter.train_mlps import check_two_classes
-from cytoseg.labels.index import INDEX_NAME, load_index
+from cytoseg.labels.index import has_index, load_index
 from cytoseg.slides.image import read_picture
 from cytoseg.workflows.annotating import Annotating, CropFile
 from cytoseg.workflows.backbone import backbone_folder, needs_backbone
@@ -46,7 +46,7 @@ class LiveResults:
             CheckpointError: If the run has no network yet.
         """
         is_test = self._annotating.match_test_slides()
-        index = load_index(self._annotating.labels).crops if (self._annotating.labels / INDEX_NAME).exists() else ()
+        index = load_index(self._annotating.labels).crops if has_index(self._annotating.labels) else ()
         others = [entry for entry in index if entry.crop != crop.path.stem and not is_test(entry.slide)]
         own = None if crop.is_test else label_map
         marked = [] if own is None else [self._annotating.classes.names[i] for i in np.unique(own[own != IGNORE])]
