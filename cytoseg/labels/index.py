@@ -169,7 +169,7 @@ def load_index(folder: Path) -> LabelIndex:
     path = folder / INDEX_NAME
     for _ in range(_TRIES):
         with contextlib.suppress(FileNotFoundError):  # another process is replacing the folder
-            if has_index(folder):
+            if has_index(folder) and path.is_file():  # opening a pipe would block
                 found = _FILE.read(path, name=str(path))
                 return LabelIndex(folder, found.classes, tuple(replace(crop, folder=folder) for crop in found.crops))
     raise LabelError(f"{path}: there are no imported labels. Run `cytoseg label-import` first.")
@@ -183,7 +183,7 @@ def has_index(folder: Path) -> bool:
     """
     for _ in range(_TRIES):
         restore_after_kill(folder)
-        if (folder / INDEX_NAME).is_file():
+        if (folder / INDEX_NAME).exists():  # a pipe or folder too, so that it is reported and not passed over
             return True
     return False
 
