@@ -183,7 +183,7 @@ def has_index(folder: Path) -> bool:
     """
     for _ in range(_TRIES):
         restore_after_kill(folder)
-        if (folder / INDEX_NAME).exists():  # a pipe or folder too, so that it is reported and not passed over
+        if (folder / INDEX_NAME).exists():  # a pipe or folder too, so that it is reported and not skipped
             return True
     return False
 
