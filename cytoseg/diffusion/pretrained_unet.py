@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cytoseg.diffusion.architecture import STAGE_CHANNELS
 from cytoseg.diffusion.efficientnet import LiteEncoder
+from cytoseg.diffusion.quick_convolution import QuickConv2d
 
 LEVELS = 3
 """Up blocks: to 1/4, 1/2 and full resolution."""
@@ -37,7 +38,7 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv = QuickConv2d(inputs, outputs, 3, padding=1)
         self.norm = PixelNorm(outputs)
         self.time = nn.Linear(_TIME_CHANNELS, 2 * outputs)
         nn.init.zeros_(self.time.weight)
