@@ -18,7 +18,7 @@ from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
 from cytoseg.labels.index import LabelledCrop
 from cytoseg.labels.split import Split
 from cytoseg.labels.stains import stains_of
-from cytoseg.metrics.results import MEASURES, ObjectScores, Risk, corrected_text, share_text
+from cytoseg.metrics.results import MEASURES, NOT_APPLICABLE, ObjectScores, Risk, corrected_text, share_text
 from cytoseg.recipe import Recipe
 from cytoseg.shipped import shipped_models
 from cytoseg.terminal import cells, console, progress, say
@@ -166,7 +166,8 @@ def _show(evaluation: dict[str, Any]) -> None:
         say(f"note: {told}")
     for method in evaluation["methods"]:
         if calibration := method.get("calibration"):  # older evaluations have none
-            say(f"Calibration error (ECE) of {method['title']}: {calibration['ece']:.3f}")
+            ece = calibration["ece"]  # None without labelled pixels
+            say(f"Calibration error (ECE) of {method['title']}: {NOT_APPLICABLE if ece is None else f'{ece:.3f}'}")
         for measure in method.get("uncertainty", []):
             say(
                 f"Uncertainty of {method['title']} by {MEASURES[measure['measure']]}: {Risk(**measure['whole']).text()}"

@@ -155,7 +155,7 @@ def evaluate(
             if on_crop is not None:
                 on_crop(done, len(crops))
         evaluation = write_evaluation(new, _record(methods, tallies, crops, scoring=scoring, inputs=inputs))
-        write_tables(new, evaluation)
+        write_tables(new, evaluation, stains=scoring.stains)
     return evaluation
 
 

@@ -30,8 +30,14 @@ def _cell(record: Mapping[str, Any], key: str) -> str:
     return Score(record[key], record[f"{key}_low"], record[f"{key}_high"]).text()
 
 
-def write_tables(folder: Path, evaluation: Mapping[str, Any]) -> None:
-    """Write the values of evaluation.json as CSV; undefined values are empty."""
+def write_tables(folder: Path, evaluation: Mapping[str, Any], *, stains: Mapping[str, str]) -> None:
+    """Write the values of evaluation.json as CSV; undefined values are empty.
+
+    Args:
+        folder: The evaluation folder.
+        evaluation: Content of evaluation.json.
+        stains: Stain by slide, for the corrected crops of each stain.
+    """
     names = [entry["name"] for entry in evaluation["classes"]]
     per_class: list[list[Any]] = [
         ["method", "class", "iou", "iou_low", "iou_high", "dice", "precision", "recall", "pixels"]
@@ -53,15 +59,18 @@ def write_tables(folder: Path, evaluation: Mapping[str, Any]) -> None:
     if len(per_stain) > 1:
         tables["per_stain"] = per_stain
     if any(crop.get("from_prediction") for crop in evaluation["crops"]):
-        _mark_corrected(tables, evaluation["crops"])
+        _mark_corrected(tables, evaluation["crops"], stains)
     for stem, rows in tables.items():
         write_csv(folder / f"{stem}.csv", rows)
 
 
-def _mark_corrected(tables: Mapping[str, list[list[Any]]], crops: Sequence[Mapping[str, Any]]) -> None:
+def _mark_corrected(
+    tables: Mapping[str, list[list[Any]]], crops: Sequence[Mapping[str, Any]], stains: Mapping[str, str]
+) -> None:
     """Add to each table the number of crops per row that were corrected from a prediction."""
-    corrected = [crop["slide"] for crop in crops if crop.get("from_prediction")]
+    slides = [crop["slide"] for crop in crops if crop.get("from_prediction")]
+    counted = {"per_slide": slides, "per_stain": [stains.get(slide) for slide in slides]}
     for stem, (head, *rows) in tables.items():
         head.append("crops corrected from a prediction")
         for row in rows:
-            row.append(corrected.count(row[1]) if stem == "per_slide" else len(corrected))
+            row.append(counted[stem].count(row[1]) if stem in counted else len(slides))

@@ -40,6 +40,15 @@ def test_a_terminal_of_80_columns_shows_whole_intervals(monkeypatch: pytest.Monk
     assert written.getvalue().count("(0.90-0.92)") == 2
 
 
+def test_without_labelled_pixels_there_is_no_calibration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(evaluate, "say", said.append)
+    found = _evaluation()
+    found["methods"][0]["calibration"] = {"ece": None}
+    evaluate._show(found)
+    assert said[1:] == ["Calibration error (ECE) of DDPM features, 10 MLPs: n/a"]
+
+
 def test_objects_are_reported_where_they_were_matched(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(evaluate, "say", said.append)

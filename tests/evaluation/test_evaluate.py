@@ -377,6 +377,18 @@ def test_a_prediction_that_is_not_finite_is_refused_and_old_results_stay(tmp_pat
     assert (folder / "evaluation.json").read_bytes() == before
 
 
+def test_without_a_labelled_pixel_nothing_is_scored(tmp_path: Path) -> None:
+    unlabelled = Crop("a1", "a", np.full((4, 4), 255, np.uint8))
+    scoring = replace(SCORING, objects=ObjectSettings(classes=("cell",), split=(), least_px=1))
+    found = evaluate(METHODS, [unlabelled], folder=tmp_path / "evaluation", scoring=scoring, inputs=INPUTS)
+    ensemble = found["methods"][0]
+    assert (ensemble["miou"], ensemble["calibration"]["ece"], ensemble["uncertainty"][0]["whole"]["aurc"]) == (
+        None,
+    ) * 3
+    assert ensemble["objects"]["cell"]["f1"] is None
+    assert evaluation_table(found)[1] == ["Ensemble", *["n/a"] * 4]
+
+
 def test_crops_corrected_from_a_prediction_are_marked_in_every_table(tmp_path: Path, crops: list[Crop]) -> None:
     flattering = [replace(crop, from_prediction=number == 0) for number, crop in enumerate(crops)]
     evaluate(METHODS, flattering, folder=tmp_path / "evaluation", scoring=SCORING, inputs=INPUTS)
@@ -394,3 +406,11 @@ def test_crops_corrected_from_a_prediction_are_marked_in_every_table(tmp_path: P
             else ["1"] * len(rows)
         )
         assert [row[-1] for row in rows] == own
+
+
+def test_corrected_crops_are_counted_for_each_stain(tmp_path: Path, crops: list[Crop]) -> None:
+    flattering = [replace(crop, from_prediction=number == 0) for number, crop in enumerate(crops)]
+    scoring = replace(SCORING, stains={"a": "Giemsa", "b": "Pap"})
+    evaluate(METHODS[:1], flattering, folder=tmp_path / "evaluation", scoring=scoring, inputs=INPUTS)
+    _, *rows = _rows(tmp_path / "evaluation" / "per_stain.csv")
+    assert [(row[1], row[-1]) for row in rows] == [("Giemsa", "0")] * 3 + [("Pap", "1")] * 3
