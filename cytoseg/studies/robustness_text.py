@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cytoseg.metrics.results import Score
 
 SAFE = 0.9
-"""A corruption is safe if every class keeps at least this share of its IoU, at the lower end of the interval."""
+"""A corruption is safe if every class keeps at least this share of its IoU, at the lower end of the interval if any."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,7 @@ class Kept:
     @property
     def safe(self) -> bool:
         """Whether every class keeps enough of its IoU."""
-        ends = [score.value if score.low is None else score.low for score in self.kept]
-        return all(end is None or end >= SAFE for end in ends)
+        return all(end is None or end >= SAFE for end in map(_lower_end, self.kept))
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def safe_sentences(method: Robust, names: Sequence[str]) -> list[str]:
     said = [f"{head} {', '.join(texts)}." for head, texts in groups if texts]
     rule = (
         f"Safe means that every class keeps at least {100 * SAFE:.0f} % of its IoU on clean crops, at the lower end of "
-        "the 95 % interval over slides, there and at every milder strength tested."
+        "the 95 % interval over slides if there is one, there and at every milder strength tested."
     )
     return [f"{method.title}:", *said, rule] if said else []
 
@@ -122,6 +121,12 @@ def _by_corruption(method: Robust) -> Iterator[list[Kept]]:
 
 
 def _worst(cell: Kept, names: Sequence[str]) -> str:
-    """Name the class that keeps least, such as ``nucleus keeps 0.62``."""
-    kept, name = min((s.value, name) for s, name in zip(cell.kept, names, strict=True) if s.value is not None)
-    return f"{name} keeps {kept:.2f}"
+    """Name the class with the lowest end, which decides whether it is safe, such as ``nucleus keeps 0.62``."""
+    known = [(score, name) for score, name in zip(cell.kept, names, strict=True) if score.value is not None]
+    score, name = min(known, key=lambda pair: _lower_end(pair[0]) or 0.0)
+    return f"{name} keeps {score.value:.2f}"
+
+
+def _lower_end(kept: Score) -> float | None:
+    """Return the lower end of the interval; the value itself if there is no interval."""
+    return kept.value if kept.low is None else kept.low

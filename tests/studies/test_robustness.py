@@ -155,7 +155,7 @@ def test_the_sentences_name_safe_and_unsafe_strengths_with_their_rule(tmp_path: 
     assert record["sentences"][0] == "A threshold:"
     assert record["sentences"][-1] == (
         "Safe means that every class keeps at least 90 % of its IoU on clean crops, at the lower end of the 95 % "
-        "interval over slides, there and at every milder strength tested."
+        "interval over slides if there is one, there and at every milder strength tested."
     )
     assert record["sentences"][1] == (
         "Safe up to brightness changed by 8 % (not brightness changed by 40 %: cell keeps 0.33), "

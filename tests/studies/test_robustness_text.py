@@ -34,6 +34,12 @@ def test_a_strength_is_safe_only_if_every_milder_one_is() -> None:
     ]
 
 
+def test_the_class_that_makes_a_strength_unsafe_is_named_even_if_another_keeps_less() -> None:
+    kept = (Score(0.92, 0.91, 0.99), Score(0.95, 0.80, 1.0))
+    method = Robust("a", "A", kept, (Kept("blur", 1, "blur of 1", kept, kept),))
+    assert safe_sentences(method, NAMES)[1] == "Not safe even at blur of 1 (nucleus keeps 0.95)."
+
+
 def test_nothing_is_said_without_corruptions() -> None:
     assert safe_sentences(Robust("a", "A", (Score(1.0),), ()), ("glass",)) == []
 
