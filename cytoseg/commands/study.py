@@ -65,6 +65,7 @@ def label_efficiency_command(
         start_run(recipe, overrides, command="study label-efficiency") as current,
         alone_in(current.folder / "label_efficiency"),
     ):
+        _refuse_other_kind(current.recipe)
         split = split_of(current.recipe)
         unet, _, backbone = run_backbone(current.recipe, current.folder)
         learning = TrainingData.of(current.recipe, split)
@@ -85,6 +86,13 @@ def label_efficiency_command(
             curves = label_efficiency(methods_of, task, draws=drawn, folder=folder, on_run=on_run)
         say(as_markdown(curves, task.classes, note=task.note))
         say(f"See {folder / 'label_efficiency.png'}.")
+
+
+def _refuse_other_kind(recipe: Recipe) -> None:
+    kind = recipe.interpreter.kind
+    if kind not in METHODS:
+        others = " or ".join(f"interpreter.kind={name}" for name in METHODS)
+        raise RecipeError(f"study label-efficiency: cannot train interpreter.kind {kind}. Add {others}.")
 
 
 def _wanted(methods: Sequence[ComparedMethod], recipe: Recipe, *, quick: bool) -> list[ComparedMethod]:

@@ -111,7 +111,8 @@ def _train(recipe: Recipe, question: Question, on_crops: Callable[[int], None]) 
     """Train for the number of crops, or the time; return the averaged network, crops seen, and seconds a step."""
     settings, device = settings_of(recipe), pick_device(recipe.training.device)
     state = new_state(recipe.architecture(), settings)
-    crops = training_crops(recipe, question.crop)(0)
+    # A training that ends by time may see more crops than the recipe has.
+    crops = training_crops(recipe, question.crop, last=None if question.asking.seconds is None else _FAR)(0)
     if recipe.space.is_latent:
         start_in_space(state, trained_autoencoder(recipe), crops)
     begin = last = time.perf_counter()

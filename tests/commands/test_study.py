@@ -1,4 +1,4 @@
-"""``cytoseg study architectures`` on tiny slides."""
+"""``cytoseg study`` on tiny slides."""
 
 import json
 from collections.abc import Callable
@@ -68,6 +68,21 @@ def test_trainings_may_end_by_time(cytoseg: Callable[..., Result]) -> None:
     outcome = json.loads(Path("runs/tiny/architectures/runs/base-0.json").read_text())["outcome"]
     assert 2 <= outcome["crops"] < 100_000
     assert outcome["iou"] == []  # nothing is labelled
+    assert cytoseg(*STUDY, "--variants", "base", "--minutes", "0.01", "training.crops=2").exit_code == 0
+    outcome = json.loads(Path("runs/tiny/architectures/runs/base-0.json").read_text())["outcome"]
+    assert outcome["crops"] > 2
+
+
+@pytest.mark.parametrize("kind", ["student", "segdiff"])
+def test_label_efficiency_of_a_method_that_it_cannot_train_is_refused(
+    cytoseg: Callable[..., Result], kind: str
+) -> None:
+    result = cytoseg("study", "label-efficiency", "tiny.yaml", f"interpreter.kind={kind}")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"cytoseg: study label-efficiency: cannot train interpreter.kind {kind}. Add interpreter.kind=mlps or "
+        "interpreter.kind=decoder.\n",
+    )
 
 
 @pytest.mark.usefixtures("cytoseg")
