@@ -146,7 +146,7 @@ def known_thresholds(scorer: Scorer, slide: Path) -> Thresholds:
         )
     model = json.loads(json.dumps(_model_of(scorer.task(slide, scorer.folder))))
     if found.model != model:
-        changed = next(key for key in model if found.model.get(key) != model[key])
+        changed = next(key for key in (*model, *found.model) if found.model.get(key) != model.get(key))
         raise PredictionError(
             f"{scorer.folder / THRESHOLDS}: the thresholds were learned with a different {changed}. {ADVICE}"
         )

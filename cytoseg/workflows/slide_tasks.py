@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoseg.interpreter.bundle import bundle_state
+from cytoseg.labels.settings import LabelsSection
 from cytoseg.predict.settings import SlideSettings
 from cytoseg.predict.slide_task import SlideTask
 from cytoseg.recipe import Recipe
@@ -45,6 +46,8 @@ def slide_task(path: Path, *, recipe: Recipe, bundle: Path, out: Path) -> SlideT
 def _provenance(path: Path, recipe: Recipe, bundle: dict[str, Any]) -> dict[str, Any]:
     """Return everything that determines the result, to recognise a finished slide."""
     size, changed = slide_stamp(path)
+    # The tiles of labelled crops of the usual size are not stored, so that results of earlier versions stay valid.
+    follows_crops = recipe.predict.tile_px is None and recipe.labels.crop_px != LabelsSection().crop_px
     return {
         "slide_bytes": size,
         "slide_changed": changed,
@@ -53,4 +56,5 @@ def _provenance(path: Path, recipe: Recipe, bundle: dict[str, Any]) -> dict[str,
         "background": recipe.section("slides")["background"],
         "objects": recipe.section("objects"),
         "assume_mpp": recipe.slides.assumed_mpp(path),
+        **({"tile_px": recipe.tile_px()} if follows_crops else {}),
     }

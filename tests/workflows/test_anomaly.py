@@ -165,6 +165,17 @@ def test_thresholds_of_another_model_or_setting_are_refused(scorer: Scorer, slid
         known_thresholds(replace(scorer, recipe=other), path)
 
 
+def test_thresholds_with_a_setting_that_no_longer_exists_are_refused(scorer: Scorer, slide: MakeSlide) -> None:
+    path = slide("a")
+    learn_thresholds(scorer, [path])
+    saved = scorer.folder / THRESHOLDS
+    record = json.loads(saved.read_text())
+    record["model"]["rotated"] = True
+    saved.write_text(json.dumps(record))
+    with pytest.raises(PredictionError, match=r"different rotated\. Name normal slides again"):
+        known_thresholds(scorer, path)
+
+
 def test_a_slide_without_tissue_is_no_reference_and_has_no_anomalies(scorer: Scorer, slide: MakeSlide) -> None:
     thresholds = learn_thresholds(scorer, [slide("a")])
     skipping = replace(scorer, recipe=recipe_of(RECIPE, ["predict.skip_glass=true"], where=Path("tiny.yaml")))
