@@ -35,7 +35,7 @@ class FeatureNetwork:
         hash: First 12 digits of a SHA-256 over everything that determines its features.
         describe: Computes features of (N, C, H, W) images in [-1, 1], C as chosen, and the (N, K) probabilities of
             its classes; None if it has no classes.
-        standardises: Whether features are divided by their deviation over real crops; published FIDs are not.
+        standardises: Whether features are standardised by real crops; those of published FIDs are not.
     """
 
     name: str
@@ -48,7 +48,7 @@ class FeatureNetwork:
         return self.describe(pictures)[0]
 
     def scaled(self, features: Both, by: Both) -> Both:
-        """Scale features for comparison; ``by`` are those of real crops."""
+        """Standardise features for comparison, if the network's are; ``by`` are those of real crops."""
         return standardised(features, by) if self.standardises else features
 
 
@@ -127,7 +127,7 @@ def filter_features(pictures: Tensor) -> Both:
 
 
 def standardised(features: Both, by: Both) -> Both:
-    """Divide features by the standard deviation over real crops, so that each has equal weight.
+    """Subtract the mean over real crops and divide by their standard deviation, so that each has equal weight.
 
     Args:
         features: From a feature network.

@@ -163,11 +163,11 @@ def count_copies(made: Features, trained: Features) -> int:
 
     Args:
         made: (N, D).
-        trained: (M, D) of training crops, M at least 2.
+        trained: (M, D) of training crops, M at least 1; a single one has no neighbours, so nothing is its copy.
 
     Source: Carlini et al., Extracting Training Data from Diffusion Models, USENIX Security 2023, section 5.
     """
-    near = min(MAX_NEIGHBOURS, max(2, len(trained) // 100))
+    near = min(len(trained), MAX_NEIGHBOURS, max(2, len(trained) // 100))
     found = 0
     for part in np.array_split(made, -(-len(made) // _TOGETHER)):
         nearest = np.partition(cdist(part, trained), near - 1, axis=1)[:, :near]

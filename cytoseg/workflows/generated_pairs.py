@@ -138,8 +138,9 @@ class SampleLabels:
         return self.folder / _MAPS / f"{number:05d}.png"
 
     def _labelled(self, numbers: Sequence[int], predictor: EnsemblePredictor) -> Iterator[GeneratedPair]:
-        for first in range(0, len(numbers), _TOGETHER):
-            some = numbers[first : first + _TOGETHER]
+        at_once = min(_TOGETHER, predictor.tiles_at_once(self.drawn.origin.size_px))
+        for first in range(0, len(numbers), at_once):
+            some = numbers[first : first + at_once]
             pictures = np.stack([self.picture(number) for number in some])
             maps = predictor(pictures)
             for i, number in enumerate(some):

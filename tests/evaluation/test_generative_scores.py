@@ -122,6 +122,7 @@ def test_one_of_many_alike_is_no_copy() -> None:
     alike, near = np.zeros((500, 3)), np.full((1, 3), 1e-3)
     assert count_copies(near, np.concatenate([alike, np.ones((20, 3))])) == 0
     assert count_copies(near, np.concatenate([alike[:1], np.ones((519, 3))])) == 1
+    assert count_copies(near, alike[:1]) == 0  # without neighbours nothing is far closer
 
 
 def test_all_scores_at_once() -> None:

@@ -2,13 +2,19 @@
 
 import os
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cytoseg.classes import ClassList
+from cytoseg.diffusion.sample_folder import SampleOrigin, sample_path
 from cytoseg.errors import LabelError
+from cytoseg.interpreter.bundle import EnsemblePredictor
 from cytoseg.labels.index import LabelIndex, write_index
-from cytoseg.workflows.generated_pairs import generated_crops
+from cytoseg.workflows.drawn_samples import DrawnSamples
+from cytoseg.workflows.generated_pairs import SampleLabels, generated_crops
 
 CLASSES = ClassList(("background", "cell"), ((0, 0, 0), (9, 9, 9)), fill="background")
 
@@ -42,3 +48,30 @@ def test_pairs_of_other_classes_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(LabelError, match=says):
         generated_crops(tmp_path, 1, CLASSES)
+
+
+class _AllBackground:
+    """Takes three samples of 32 px at once, and remembers how many it got."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def tiles_at_once(self, side_px: int) -> int:
+        assert side_px == 32
+        return 3
+
+    def __call__(self, tiles: np.ndarray) -> dict[str, np.ndarray]:
+        self.counts.append(len(tiles))
+        probabilities = np.zeros((len(tiles), 2, 32, 32), np.float32)
+        probabilities[:, 0] = 1.0
+        return {"probabilities": probabilities, "disagreement": np.zeros((len(tiles), 32, 32), np.float32)}
+
+
+def test_only_as_many_samples_are_labelled_together_as_fit_in_memory(tmp_path: Path) -> None:
+    for number in range(7):
+        Image.new("RGB", (32, 32), (240, 240, 240)).save(sample_path(tmp_path, number))
+    drawn = DrawnSamples(tmp_path, SampleOrigin("ddim", 5, 0, 32, 100, "abc"), tuple(range(7)), {})
+    predictor = _AllBackground()
+    pairs = SampleLabels(tmp_path / "made", drawn, {}, 0.1).label(cast(EnsemblePredictor, predictor))
+    assert predictor.counts == [3, 3, 1]
+    assert [(pair.number, pair.uncertainty, pair.tissue) for pair in pairs] == [(n, 0.0, 0.0) for n in range(7)]
