@@ -23,7 +23,7 @@ from cytoseg.predict.candidate_regions import Appearance, Candidate
 UNLIKE, ALIKE = 1.0, 0.5
 """Distances above which a region is described as different, and below which as similar."""
 MIN_SHARE = 0.1
-"""A class with a smaller fraction of the uncertain pixels is not named."""
+"""A class with a smaller fraction of the uncertain pixels is not named, unless all have less."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def reason(chosen: SelectedCandidate, names: Sequence[str]) -> str:
     """
     candidate = chosen.candidate
     shares = sorted(zip(candidate.class_shares, names, strict=True), key=lambda pair: -pair[0])
-    about = [f"{name} ({100 * share:.0f} %)" for share, name in shares if share >= MIN_SHARE][:3]
+    named = [pair for pair in shares if pair[0] >= MIN_SHARE] or shares[:1]
+    about = [f"{name} ({100 * share:.0f} %)" for share, name in named[:3]]
     parts = [
         f"The ensemble disagrees on {' or '.join(about)}: {candidate.score:.2f} nats in the most "
         f"uncertain tenth of this region, {candidate.usual:.2f} in the slide's median region",

@@ -20,10 +20,14 @@ _NOT_SETTINGS = {
     "peak_memory_gb",
     "table_gb",
     "table",
+    "pixels",
     "pixels_labelled",
     "pixels_used",
+    "made",
+    "kept_steps",
+    "calibration",
 }
-"""Parts of a bundle's origin that are not settings, or that the label lists describe better."""
+"""Parts of a bundle's origin that are data or results of the training, not settings."""
 
 
 @dataclass(frozen=True)

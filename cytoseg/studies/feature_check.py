@@ -20,7 +20,7 @@ from cytoseg.studies.probe import Extract, ProbePixels, probe, read_probe_pixels
 from cytoseg.writing import atomic_path, write_atomically
 
 TRAINED, RANDOM, FILTERS = "trained", "random", "filters"
-TITLES = {TRAINED: "trained", RANDOM: "random weights", FILTERS: "72 image filters"}
+TITLES = {TRAINED: "trained", RANDOM: "random weights", FILTERS: "image filters"}
 _LOOK = (
     "Look at check.png: the structures you will label should form separate clusters under 'trained', and "
     "more cleanly than under 'random weights'."

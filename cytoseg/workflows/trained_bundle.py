@@ -13,6 +13,7 @@ from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.student import Student
 from cytoseg.labels.split import Split
+from cytoseg.quoting import join_first
 
 
 def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:
@@ -56,7 +57,8 @@ def refuse_trained_on(bundle: Bundle, split: Split, *, recipe: str, command: str
     trained = bundle.origin["labels"]
     both = [crop.crop for crop in split.test if crop.crop in trained]
     if both:
+        named = join_first(both, max_parts=3, between=", ")
         raise CheckpointError(
-            f"{command}: the bundle was trained on {len(both)} of the test crops ({', '.join(both[:3])}, ...). "
+            f"{command}: the bundle was trained on {len(both)} of the test crops ({named}). "
             f"Run `cytoseg train-interpreter` again with the split of recipe {recipe}."
         )

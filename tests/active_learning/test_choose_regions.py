@@ -1,5 +1,6 @@
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,5 +90,8 @@ def test_the_reason_names_classes_and_numbers() -> None:
     )
     later = reason(SelectedCandidate(candidate, 1.2, 1), ("glass", "cytoplasm", "nucleus"))
     assert later.endswith("; 1 is already chosen from its slide; looks different from those chosen before.")
+    many = replace(candidate, class_shares=(0.08, 0.09, *(0.083,) * 10))
+    text = reason(SelectedCandidate(many, None, 0), [f"class {k}" for k in range(12)])
+    assert text.startswith("The ensemble disagrees on class 1 (9 %): 0.42 nats")
     alike = reason(SelectedCandidate(candidate, 0.1, 2), ("glass", "cytoplasm", "nucleus"))
     assert "2 are already chosen from its slide; looks similar to one chosen before" in alike

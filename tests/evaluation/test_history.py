@@ -70,6 +70,12 @@ def test_labels_and_settings_that_differ_are_named(write: Write) -> None:
     assert found.sentences()[-1] == "Settings that differ: 3."
 
 
+def test_data_and_results_of_the_training_are_no_settings(write: Write) -> None:
+    before = write(pixels=4000, kept_steps=[50, 100], calibration={"temperature": 1.1}, made={"made_1": ["a", "b"]})
+    after = write(pixels=6000, kept_steps=None, calibration=None, made={"made_1": ["c", "d"]})
+    assert compare_snapshots(before, after).settings == ()
+
+
 def test_scores_are_matched_by_the_names_of_classes_and_slides(write: Write) -> None:
     def change(record: Record) -> None:
         method = record["methods"][0]

@@ -124,7 +124,7 @@ def test_the_picture_is_drawn(tmp_path: Path, telling: Extract, noise: Callable[
     figure = draw_clusters(features, pictures, seed=0, on_crop=lambda: told.append(1))
     assert len(told) == features.readings(pictures=2, crops=0) == 12
     titles = [panel.get_title() for panel in figure.axes[:4]]
-    assert titles == ["image", "trained", "random weights", "72 image filters"]
+    assert titles == ["image", "trained", "random weights", "image filters"]
     write_check(tmp_path, figure, {}, pixels=None)
     with Image.open(tmp_path / "check.png") as picture:
         assert picture.size == (1248, 696)

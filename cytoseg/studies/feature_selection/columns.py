@@ -95,8 +95,12 @@ class ColumnStore:
     def _seconds(self, one: Pass) -> float:
         if (one.extractor, one.scale) in self._unit_s:
             return self._unit_s[one.extractor, one.scale]
-        # Other extractors are cheap compared with the network; unmeasured ones count as free.
-        known = [seconds * (one.scale / scale) ** 2 for (_, scale), seconds in self._unit_s.items() if scale]
+        # Extractors other than the network are cheap compared with it; unmeasured ones count as free.
+        known = [
+            seconds * (one.scale / scale) ** 2
+            for (extractor, scale), seconds in self._unit_s.items()
+            if extractor == one.extractor
+        ]
         return max(known, default=0.0)
 
     def _missing(self, features: FeatureSet) -> list[Pass]:

@@ -106,6 +106,8 @@ def test_time_and_memory_are_reported_before_they_are_spent(
     assert store.seconds_to_compute(flips) == pytest.approx(3 * crop_s * 4)  # of four crops, one view is there
     larger = FeatureSet(("block1.block1",), (1, 5), scale=2)
     assert store.seconds_per_crop(larger) == pytest.approx(2 * 4 * crop_s)
+    joined = FeatureSet(("block1.block1",), (5,), extractors=("ddpm", "filters"))
+    assert store.seconds_per_crop(joined) == crop_s  # filters are not measured yet
     # 4 crops of 16 pixels with two bytes, and the 9 of each crop that are joined to train on.
     exactly = ColumnStore(
         question.crops,
