@@ -25,7 +25,7 @@ def interpreter_features(recipe: Recipe) -> FeatureSettings:
 def training_inputs(recipe: Recipe, train: Sequence[LabelledCrop], backbone: dict[str, object]) -> dict[str, Any]:
     """Return everything that determines the result, which for a student includes what determines its teacher."""
     kinds = {recipe.interpreter.kind, *([recipe.student.teacher] if recipe.interpreter.kind == "student" else [])}
-    slides = recipe.decoder.unlabelled or ("student" in kinds and recipe.student.crops)
+    slides = ("decoder" in kinds and recipe.decoder.unlabelled) or ("student" in kinds and recipe.student.crops)
     return {
         "recipe": recipe.name,
         "backbone": backbone,

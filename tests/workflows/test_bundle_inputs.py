@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows.bundle_inputs import training_inputs
 
@@ -15,3 +17,9 @@ def test_a_student_is_trained_again_after_a_change_to_its_teacher_or_to_the_unla
     labelled = origin("student.crops=0")
     assert origin("student.crops=0", "slides.background.rule=none") == labelled != first
     assert origin("student.crops=0", "decoder.unlabelled=1", "slides.background.rule=none")["unlabelled"] is not None
+
+
+@pytest.mark.parametrize("kind", ["mlps", "segdiff"])
+def test_a_kind_trained_on_labels_only_does_not_depend_on_the_unlabelled_slides(kind: str) -> None:
+    recipe = load_recipe("quickstart", [f"interpreter.kind={kind}", "decoder.unlabelled=1"])
+    assert training_inputs(recipe, (), {})["unlabelled"] is None
