@@ -21,7 +21,7 @@ class Evaluation:
     Attributes:
         classes: IoU with its 95 % interval over groups, Dice, precision, recall and pixels of each class.
         mean_iou: Mean over the classes that occur, with its interval; undefined parts are None.
-        groups: Mean IoU and IoU per class for each group.
+        groups: Mean IoU and IoU per class for each group, by name; for each image in turn if there are none.
         confusion: (K, K) int64 pixels, rows truth, columns prediction.
     """
 
@@ -73,4 +73,6 @@ def evaluate(
         by_group.setdefault(group, []).append(confusion_counts(true, predicted, len(classes)))
     tables = np.stack([np.sum(by_group[group], axis=0) for group in sorted(by_group)])
     scores, miou = pooled_scores(tables, classes, seed=seed)
-    return Evaluation(scores, miou, slide_scores(by_group), tables.sum(axis=0))
+    by_name = slide_scores(by_group)
+    ordered = by_name if groups is not None else tuple(sorted(by_name, key=lambda entry: int(entry.slide)))
+    return Evaluation(scores, miou, ordered, tables.sum(axis=0))

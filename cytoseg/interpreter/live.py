@@ -23,7 +23,7 @@ from cytoseg.seeds import seed_for
 MEMBERS, STEPS, PIXELS_PER_CROP = 5, 150, 500
 """Measured by tests/benchmarks/live.py: a third of a second of training for any number of crops."""
 MAPS_BYTES, ROWS_BYTES = 1_500_000_000, 1_000_000_000
-"""Memory limits of the feature maps of crops and of the features of chosen pixels."""
+"""Memory limits of the feature maps of crops and of the features of their chosen pixels, and of pixels to rate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class LiveInterpreter:
         )
         self._maps = memory_cache(MAPS_BYTES, _maps_bytes)
         self._rows = memory_cache(ROWS_BYTES, _rows_bytes)
-        self._samples: dict[str, torch.Tensor] = {}
+        self._samples = memory_cache(ROWS_BYTES, _sample_bytes)
         self._ensemble: Ensemble | None = None
 
     def view(
@@ -181,6 +181,10 @@ def _maps_bytes(features: NativeFeatures) -> int:
 
 def _rows_bytes(rows: "_Rows") -> int:
     return rows.features.nbytes
+
+
+def _sample_bytes(features: torch.Tensor) -> int:
+    return features.nbytes
 
 
 def _table(found: Sequence[_Rows]) -> PixelTable:

@@ -27,6 +27,13 @@ def test_images_of_a_group_are_pooled_and_groups_are_distinguished() -> None:
     assert scores.classes[0].iou.value == 11 / 13
 
 
+def test_images_without_groups_are_scored_in_their_order() -> None:
+    truth = [np.zeros((1, 11), int)] * 11
+    found = [np.array([[1] * i + [0] * (11 - i)]) for i in range(11)]
+    scores = cs.evaluate(found, truth, ["glass", "cell"])
+    assert [group.iou[0] for group in scores.groups] == [(11 - i) / 11 for i in range(11)]
+
+
 def test_predictions_and_stacks_are_taken_too() -> None:
     maps = FOUND.astype(np.uint8)
     prediction = cs.Prediction(maps, np.zeros((2, 2, 4), np.float32), np.zeros((2, 4), np.float32))

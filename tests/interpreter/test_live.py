@@ -142,6 +142,14 @@ def test_what_was_not_used_for_long_is_let_go(
     assert counting.computed == 3
 
 
+def test_ratings_take_limited_memory(interpreter: LiveInterpreter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "ROWS_BYTES", 2 * live.PIXELS_PER_CROP * sum(interpreter._extractor.channels) * 2)
+    interpreter = LiveInterpreter(interpreter._extractor, 2, SETTINGS, rule="soft", precision="no")
+    known = _picture(slice(16, None))
+    interpreter.view(known, _strokes(), [])
+    assert list(interpreter.mean_disagreements(dict.fromkeys("abc", lambda: known), new=3)) == ["b", "c"]
+
+
 @pytest.mark.parametrize("marked", [None, 0])
 def test_one_class_is_not_enough(interpreter: LiveInterpreter, marked: int | None) -> None:
     ids = np.full((24, 32), IGNORE, np.uint8)
