@@ -54,25 +54,32 @@ def sources_sentence(folder: Path) -> str:
 
 
 def refuse_without_denoising(folder: Path) -> None:
-    """Refuse a network that learned only masks of labelled sources.
+    """Refuse a network that did not learn to denoise, or only weak noise: it can neither draw nor tell anomalies.
 
     Args:
         folder: Checkpoint folder, or one checkpoint.
 
     Raises:
-        CheckpointError: If it was trained with ``training.denoising_weight`` 0.
+        CheckpointError: If it was trained with ``training.denoising_weight`` 0 or a ``training.highest_t`` below T.
     """
     checkpoints = [folder] if is_checkpoint(folder) else find_checkpoints(folder)
     if not checkpoints:
         return  # loading it says what is missing
     try:
-        weight = load_state(checkpoints[0])["recipe"]["training"]["denoising_weight"]
-    except (KeyError, TypeError):
+        recipe = load_state(checkpoints[0])["recipe"]
+        training, diffusion = recipe["training"], recipe.get("diffusion", {})
+        weight, highest_t = training["denoising_weight"], training.get("highest_t")
+    except (AttributeError, KeyError, TypeError):
         return  # of an older version, which always denoised
+    lack = None
     if weight == 0:
+        lack = "training.denoising_weight 0 and cannot denoise"
+    elif highest_t is not None and highest_t < diffusion.get("timesteps", 0):
+        lack = f"training.highest_t {highest_t} and cannot denoise later timesteps"
+    if lack is not None:
         raise CheckpointError(
-            f"{checkpoints[0]}: this network was trained with training.denoising_weight 0 and cannot denoise. Train a "
-            "diffusion model of normal slides with `cytoseg train-ddpm`."
+            f"{checkpoints[0]}: this network was trained with {lack}. Train a diffusion model of your slides with "
+            "`cytoseg train-ddpm`, without this setting."
         )
 
 

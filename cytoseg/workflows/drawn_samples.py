@@ -27,6 +27,7 @@ from cytoseg.interpreter.guide import guide_by_interpreter
 from cytoseg.recipe import Recipe
 from cytoseg.slides.generated_mark import GeneratedMark, drawn_mark
 from cytoseg.terminal import Bar, progress
+from cytoseg.workflows.backbone import refuse_without_denoising
 from cytoseg.workflows.guidance import Guidance
 from cytoseg.workflows.recorded_command import Run
 from cytoseg.workflows.requested_maps import RequestedMaps
@@ -90,11 +91,12 @@ def draw_samples(current: Run, n: int, drawing: Drawing) -> DrawnSamples:
 
     Raises:
         RecipeError: If there are more steps than timesteps, or the small images do not fit the model.
-        CheckpointError: If no diffusion model was trained, or that of the small images is missing.
+        CheckpointError: If no diffusion model was trained or it cannot denoise, or that of the small images is missing.
         CytosegError: If the folder has other samples.
     """
     recipe, guided = current.recipe, drawing.guided
     steps = _steps(recipe.diffusion, drawing)
+    refuse_without_denoising(current.folder / "ddpm")
     with _small_image_source(recipe, drawing) as small:
         unet, _, backbone = load_backbone(current.folder / "ddpm", recipe.architecture())
         crops_seen, sha256 = cast(int, backbone["crops_seen"]), str(backbone["sha256"])

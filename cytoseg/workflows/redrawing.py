@@ -27,6 +27,7 @@ from cytoseg.labels.index import has_index, load_index, pixel_hash
 from cytoseg.recipe import Recipe
 from cytoseg.seeds import generator_for
 from cytoseg.slides.generated_mark import GeneratedMark, edited_mark, png_text, read_mark
+from cytoseg.workflows.backbone import refuse_without_denoising
 from cytoseg.workflows.requested_maps import guiding_bundle, scale_of
 from cytoseg.writing import atomic_path
 
@@ -77,12 +78,13 @@ class Editor:
 
     Raises:
         RecipeError: If the model is not conditioned on class maps and the interpreter cannot guide it.
-        CheckpointError: If the model or the interpreter is missing or damaged.
+        CheckpointError: If the model or the interpreter is missing or damaged, or the model cannot denoise.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, *, device: torch.device) -> None:
         self._recipe, self._device = recipe, device
         self._bundle, _ = guiding_bundle(recipe, folder, command="edit")
+        refuse_without_denoising(folder / "ddpm")
         unet, self._architecture, _ = load_backbone(folder / "ddpm", recipe.architecture())
         self._unet = unet.to(device)
         self._bars = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps)

@@ -29,14 +29,15 @@ SMALL = ("diffusion.timesteps=200", "diffusion.objective=pred_x0")
 ARCHITECTURE = Architecture(dim=8, dim_mults=(1, 2), timesteps=200, schedule="linear", objective="pred_x0")
 
 
-def leave_checkpoint(*, crops_seen: int = 8, bias: list[float] | None = None) -> nn.Module:
+def leave_checkpoint(*, crops_seen: int = 8, bias: list[float] | None = None, **training: float) -> nn.Module:
     """Leave a checkpoint in the run folder; with a bias its network paints everything in that colour."""
     unet = build_unet(ARCHITECTURE, seed=crops_seen).eval()
     if bias is not None:
         final: Any = unet.final_conv
         nn.init.zeros_(final.weight)
         final.bias.data = torch.tensor(bias)
-    state = {"crops_seen": crops_seen, "architecture": ARCHITECTURE.as_json()}
+    recipe = {"training": training, "diffusion": {"timesteps": 200}}
+    state = {"crops_seen": crops_seen, "architecture": ARCHITECTURE.as_json(), "recipe": recipe}
     save_checkpoint(Path(f"runs/tiny/ddpm/checkpoint-{crops_seen:09d}"), {"ema": unet.state_dict()}, state)
     return unet
 
@@ -76,6 +77,23 @@ def test_ddim_samples_and_their_grid(cytoseg: CytosegCommand) -> None:
             )
     (entry,) = json.loads(Path("runs/tiny/run.json").read_text())["commands"]
     assert (entry["command"], entry["outcome"], entry["samples"]) == ("sample", "finished", 3)
+
+
+@pytest.mark.parametrize(
+    ("training", "problem"),
+    [
+        ({"denoising_weight": 0}, "training.denoising_weight 0 and cannot denoise"),
+        ({"denoising_weight": 1, "highest_t": 100}, "training.highest_t 100 and cannot denoise later timesteps"),
+    ],
+)
+def test_a_model_that_did_not_learn_to_draw_is_refused(
+    training: dict[str, float], problem: str, cytoseg: CytosegCommand
+) -> None:
+    leave_checkpoint(**training)
+    result = cytoseg("sample", "tiny.yaml", *SMALL, "--n", "1")
+    assert result.exit_code == 2, result.output
+    assert problem in " ".join(result.stderr.split())
+    assert not FOLDER.exists()
 
 
 def test_ddpm_samples(cytoseg: CytosegCommand) -> None:

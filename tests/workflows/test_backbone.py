@@ -50,7 +50,16 @@ def test_only_an_interpreter_that_looks_at_the_diffusion_model_needs_one(overrid
     assert needs_backbone(load_recipe("lbc", overrides)) is needed
 
 
-@pytest.mark.parametrize("recipe", [None, {}, {"training": {}}, {"training": {"denoising_weight": 0.5}}])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        None,
+        {},
+        {"training": {}},
+        {"training": {"denoising_weight": 0.5}},
+        {"training": {"denoising_weight": 1, "highest_t": 1000}, "diffusion": {"timesteps": 1000}},
+    ],
+)
 def test_a_network_that_denoises_or_does_not_say_so_is_accepted(recipe: object, tmp_path: Path) -> None:
     refuse_without_denoising(tmp_path)  # without a checkpoint, loading says so
     _checkpoint(tmp_path / "checkpoint-1", recipe)
@@ -63,6 +72,13 @@ def test_a_network_that_learned_only_masks_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "checkpoint-2"):
         with pytest.raises(CheckpointError, match=r"trained with training\.denoising_weight 0 and cannot denoise"):
             refuse_without_denoising(folder)
+
+
+def test_a_network_that_learned_only_weak_noise_is_refused(tmp_path: Path) -> None:
+    recipe = {"training": {"denoising_weight": 1, "highest_t": 200}, "diffusion": {"timesteps": 1000}}
+    _checkpoint(tmp_path / "checkpoint-1", recipe)
+    with pytest.raises(CheckpointError, match=r"training\.highest_t 200 and cannot denoise later timesteps"):
+        refuse_without_denoising(tmp_path)
 
 
 def _checkpoint(folder: Path, recipe: object) -> None:
