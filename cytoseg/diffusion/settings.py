@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen, MultipleOf
 
@@ -126,6 +126,22 @@ class TrainSettings(TrainingSection):
     def together(self) -> int:
         """Most crops per process in one pass; more are split by gradient accumulation."""
         return self.micro_batch or self.batch
+
+
+def lack_of_denoising(recipe: Any) -> Literal["denoising_weight", "highest_t"] | None:
+    """Name the key of ``training`` that kept a model from learning to denoise, or to denoise strong noise.
+
+    Args:
+        recipe: The recipe in the state of its checkpoint; None or incomplete in older versions, which learned both.
+    """
+    try:
+        training = recipe["training"]
+        if training["denoising_weight"] == 0:
+            return "denoising_weight"
+        below_all = (training.get("highest_t") or math.inf) < recipe["diffusion"]["timesteps"]
+    except (AttributeError, LookupError, TypeError):
+        return None
+    return "highest_t" if below_all else None
 
 
 def crosses_multiple(every: int, before: int, now: int) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cytoseg.anomaly.regions import FOLDER
 from cytoseg.anomaly.thresholds import read_thresholds
+from cytoseg.diffusion.settings import lack_of_denoising
 from cytoseg.errors import CytosegError
 from cytoseg.json_text import load_json
 from cytoseg.recipe import Recipe, recipe_of_run
@@ -48,10 +49,11 @@ def missing_for_anomalies(run: Path, *, base: Path) -> Missing | None:
     state = _state_of_network(recipe, run, base)
     if state is None:
         return Missing("This run has no diffusion model yet, which tells what is normal.", "train-ddpm")
-    if not _can_denoise(state):
+    if lack := _lack_of(state):
+        learned = "weak noise" if lack == "highest_t" else "masks"
         return Missing(
-            f"The network {state.parent.name} learned masks only and cannot tell what is normal: a diffusion model of "
-            "this run's own slides is needed.",
+            f"The network {state.parent.name} learned {learned} only and cannot tell what is normal: a diffusion model "
+            "of this run's own slides is needed.",
             "train-ddpm",
         )
     if not (run / BUNDLE).is_dir():
@@ -97,9 +99,9 @@ def _newest_state(folder: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
-def _can_denoise(state: Path) -> bool:
-    """Return whether a network was trained to denoise; those of older versions, without a weight, were."""
+def _lack_of(state: Path) -> str | None:
+    """Return what kept a network from learning to denoise; see ``lack_of_denoising``."""
     try:
-        return bool(load_json(state)["recipe"]["training"]["denoising_weight"] != 0)
+        return lack_of_denoising(load_json(state)["recipe"])
     except (OSError, ValueError, LookupError, TypeError):
-        return True  # the command says what is wrong with it
+        return None  # the command says what is wrong with it

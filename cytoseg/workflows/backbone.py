@@ -1,11 +1,13 @@
 """Finding and loading a run's backbone or base model."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from cytoseg.checkpoints import find_checkpoints, is_checkpoint, load_state
 from cytoseg.diffusion.architecture import Architecture
+from cytoseg.diffusion.settings import lack_of_denoising
 from cytoseg.diffusion.state import load_backbone
 from cytoseg.errors import CheckpointError
 from cytoseg.recipe import Recipe
@@ -65,21 +67,12 @@ def refuse_without_denoising(folder: Path) -> None:
     checkpoints = [folder] if is_checkpoint(folder) else find_checkpoints(folder)
     if not checkpoints:
         return  # loading it says what is missing
-    try:
-        recipe = load_state(checkpoints[0])["recipe"]
-        training, diffusion = recipe["training"], recipe.get("diffusion", {})
-        weight, highest_t = training["denoising_weight"], training.get("highest_t")
-    except (AttributeError, KeyError, TypeError):
-        return  # of an older version, which always denoised
-    lack = None
-    if weight == 0:
-        lack = "training.denoising_weight 0 and cannot denoise"
-    elif highest_t is not None and highest_t < diffusion.get("timesteps", 0):
-        lack = f"training.highest_t {highest_t} and cannot denoise later timesteps"
-    if lack is not None:
+    recipe: Any = load_state(checkpoints[0]).get("recipe")
+    if key := lack_of_denoising(recipe):
+        noise = " stronger noise" if key == "highest_t" else ""
         raise CheckpointError(
-            f"{checkpoints[0]}: this network was trained with {lack}. Train a diffusion model of your slides with "
-            "`cytoseg train-ddpm`, without this setting."
+            f"{checkpoints[0]}: this network was trained with training.{key} {recipe['training'][key]} and cannot "
+            f"denoise{noise}. Train a diffusion model of your slides with `cytoseg train-ddpm`, without this setting."
         )
 
 

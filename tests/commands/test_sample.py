@@ -83,7 +83,7 @@ def test_ddim_samples_and_their_grid(cytoseg: CytosegCommand) -> None:
     ("training", "problem"),
     [
         ({"denoising_weight": 0}, "training.denoising_weight 0 and cannot denoise"),
-        ({"denoising_weight": 1, "highest_t": 100}, "training.highest_t 100 and cannot denoise later timesteps"),
+        ({"denoising_weight": 1, "highest_t": 100}, "training.highest_t 100 and cannot denoise stronger noise"),
     ],
 )
 def test_a_model_that_did_not_learn_to_draw_is_refused(

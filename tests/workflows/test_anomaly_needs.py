@@ -35,7 +35,7 @@ def write_recipe(run: Path, *overrides: str) -> None:
 def add_checkpoint(run: Path, crops: int, **training: float) -> None:
     folder = run / "ddpm" / f"checkpoint-{crops:09d}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "state.json").write_text(json.dumps({"recipe": {"training": training}}))
+    (folder / "state.json").write_text(json.dumps({"recipe": {"training": training, "diffusion": {"timesteps": 1000}}}))
 
 
 def add_thresholds(run: Path) -> None:
@@ -76,6 +76,10 @@ def test_the_newest_network_must_have_learned_to_denoise(run: Path) -> None:
     found = missing(run)
     assert found is not None
     assert (found.command, "checkpoint-000000016 learned masks only" in found.sentence) == ("train-ddpm", True)
+    add_checkpoint(run, 20, denoising_weight=1, highest_t=200)
+    found = missing(run)
+    assert found is not None
+    assert "checkpoint-000000020 learned weak noise only" in found.sentence
     add_checkpoint(run, 24)  # of an older version
     assert missing(run) is None
     (run / "ddpm" / "checkpoint-000000024" / "state.json").write_text("{")

@@ -77,7 +77,7 @@ def test_a_network_that_learned_only_masks_is_refused(tmp_path: Path) -> None:
 def test_a_network_that_learned_only_weak_noise_is_refused(tmp_path: Path) -> None:
     recipe = {"training": {"denoising_weight": 1, "highest_t": 200}, "diffusion": {"timesteps": 1000}}
     _checkpoint(tmp_path / "checkpoint-1", recipe)
-    with pytest.raises(CheckpointError, match=r"training\.highest_t 200 and cannot denoise later timesteps"):
+    with pytest.raises(CheckpointError, match=r"training\.highest_t 200 and cannot denoise stronger noise"):
         refuse_without_denoising(tmp_path)
 
 
