@@ -16,10 +16,11 @@ from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from cytoseg.jobs.processes import Process, birth_of
-from tests.apps.sighted import make_run
+from tests.apps.sighted import make_run, write_prediction
 
 TESTS = Path(__file__).parents[1]
 APP = TESTS.parent / "apps" / "review" / "app.py"
+SIGHTED_PX = 600
 _components_of_packages = cache(manifest_scanner.scan_component_manifests)
 
 
@@ -67,16 +68,25 @@ def review(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., App
 
     def open_page(page: str, *arguments: str) -> AppTest:
         monkeypatch.setattr(sys, "argv", ["app.py", *arguments])
-        app = AppTest.from_file(str(APP), default_timeout=90).run()
-        return app if page == "app" else app.switch_page(f"pages/{page}.py").run()
+        app = AppTest.from_file(str(APP), default_timeout=90)
+        return (app if page == "app" else app.switch_page(f"pages/{page}.py")).run()
 
     return open_page
 
 
+@pytest.fixture(scope="session")
+def sighted_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which runs/sighted was made, to be copied: a copy takes a twentieth of the time."""
+    return make_run(tmp_path_factory.mktemp("sighted"), size_px=SIGHTED_PX).parents[1]
+
+
 @pytest.fixture
-def sighted(tmp_path: Path) -> Path:
+def sighted(sighted_once: Path, tmp_path: Path) -> Path:
     """runs/sighted: a slide of 600 px a side with a prediction and a marked crop."""
-    return make_run(tmp_path, size_px=600)
+    shutil.copytree(sighted_once, tmp_path, dirs_exist_ok=True)
+    run = tmp_path / "runs" / "sighted"
+    write_prediction(run / "predictions" / "board", tmp_path / "slides" / "board.ome.tif", SIGHTED_PX)
+    return run
 
 
 @pytest.fixture

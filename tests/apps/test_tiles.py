@@ -21,18 +21,17 @@ import uvicorn
 from PIL import Image
 from starlette.applications import Starlette
 
-from tests.apps.conftest import APP
-from tests.apps.sighted import CELL, GLASS, make_run, squares
+from tests.apps.conftest import APP, SIGHTED_PX
+from tests.apps.sighted import CELL, GLASS, squares
 
 Answer = tuple[int, http.client.HTTPMessage, bytes]
 Get = Callable[[str], Answer]
-SIZE_PX = 600
 SLIDE = "/tiles/sighted/slide/board"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return make_run(tmp_path, size_px=SIZE_PX)
+def run(sighted: Path) -> Path:
+    return sighted
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def test_a_tile_of_the_slide_is_a_jpeg_of_that_place(get: Get) -> None:
     assert headers["cross-origin-resource-policy"] == "same-origin"
     with Image.open(BytesIO(body)) as picture:
         seen = np.asarray(picture).astype(int)
-    expected = np.array([GLASS, CELL])[squares(SIZE_PX)[256:512, 256:512]]
+    expected = np.array([GLASS, CELL])[squares(SIGHTED_PX)[256:512, 256:512]]
     assert np.abs(seen - expected).mean() < 3
 
 
@@ -96,7 +95,7 @@ def test_a_tile_of_the_class_map_paints_the_chosen_classes(get: Get) -> None:
     assert (status, headers["content-type"]) == (200, "image/png")
     with Image.open(BytesIO(body)) as picture:
         rgba = np.asarray(picture.convert("RGBA"))
-    np.testing.assert_array_equal(rgba[..., 3] == 255, squares(SIZE_PX)[512:, :256] == 1)
+    np.testing.assert_array_equal(rgba[..., 3] == 255, squares(SIGHTED_PX)[512:, :256] == 1)
     assert rgba[0, 0].tolist() == [0, 114, 178, 255]
     with Image.open(BytesIO(get("/tiles/sighted/classes/board/2/0_2.png")[2])) as picture:
         assert not np.asarray(picture.convert("RGBA"))[..., 3].any()
