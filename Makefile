@@ -50,6 +50,9 @@ fuzz: $(INSTALLED)
 review: $(INSTALLED)
 	$(CYTOSEG) review $(RECIPE)
 
+# Bytecode is kept also where Python is told to write none: else each worker rewrites all tests again, in ten seconds.
+test test-browser test-slow test-story: export PYTHONDONTWRITEBYTECODE :=
+
 # Files begin in their order; by the number of their tests, the few that take longest would come last, and one of two workers would wait.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

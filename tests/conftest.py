@@ -1,9 +1,10 @@
 """Shared by all tests: real data, one thread, no display, and no leftover state of accelerate."""
 
+import gc
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def _handed_out_together(node_id: str) -> str:
     return next((folder for folder in ON_ONE_WORKER if node_id.startswith(folder)), node_id.split("::")[0])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector off what lives to the end, libraries and thousands of tests: a quarter of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
