@@ -56,8 +56,13 @@ def cytoseg_data() -> Path:
 
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings end without the feature check, which takes longer than they do; see commands/test_doctor.py."""
+    """Trainings end without the feature check and the loss curve, which take longer than they do.
+
+    See commands/test_doctor.py and workflows/test_run_pictures.py.
+    """
     monkeypatch.setattr("cytoseg.commands.train_ddpm.check_after_training", lambda *_given, **_named: None)
+    for module in ("autoencoder", "training_previews"):
+        monkeypatch.setattr(f"cytoseg.workflows.{module}.save_loss_curve", lambda path, _rows: path.touch())
 
 
 @pytest.fixture

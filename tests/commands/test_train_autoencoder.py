@@ -50,6 +50,7 @@ def test_from_the_autoencoder_to_samples_and_features(cytoseg: Cytoseg) -> None:
     assert "an autoencoder, not a diffusion model" in wrong.output
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_an_autoencoder_goes_on_and_is_refused_at_another_pixel_size(cytoseg: Cytoseg) -> None:
     assert cytoseg("train-autoencoder", "tiny.yaml", *SPACE, *FEW).exit_code == 0
     again = cytoseg("train-autoencoder", "tiny.yaml", *SPACE, *FEW)

@@ -18,9 +18,8 @@ Command = Callable[..., Result]
 
 
 @pytest.fixture
-def latent(home: Path, cytoseg: Command, monkeypatch: pytest.MonkeyPatch) -> Path:
+def latent(home: Path, cytoseg: Command, unchecked: None) -> Path:
     """Train both stages in a run of their own, with the labels of the tiny run; gives the run folder."""
-    monkeypatch.setattr("cytoseg.commands.train_ddpm.check_after_training", lambda *_given, **_named: None)
     space = "space: {kind: vq, factor: 4, dim: 8, crops: 8}\n"
     text = RECIPE.replace("name: tiny", "name: latent").replace("samples: 2", "samples: 0")
     Path("latent.yaml").write_text(text.replace("timesteps: [1, 5]", "timesteps: [1, 5], taps: all") + space)

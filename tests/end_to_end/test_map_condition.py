@@ -19,9 +19,8 @@ ADM = "diffusion: {backbone: adm, adm: {blocks: 1, attention: []}, condition: ma
 
 
 @pytest.fixture
-def conditional(home: Path, cytoseg: Command, monkeypatch: pytest.MonkeyPatch) -> Result:
+def conditional(home: Path, cytoseg: Command, unchecked: None, monkeypatch: pytest.MonkeyPatch) -> Result:
     """Train the model in a run of its own, with the labels and the interpreter of the tiny run."""
-    monkeypatch.setattr("cytoseg.commands.train_ddpm.check_after_training", lambda *_given, **_named: None)
     monkeypatch.setattr(drawn_samples, "fault_of", lambda _: None)
     text = RECIPE.replace("name: tiny", "name: of_maps").replace("diffusion: {", f"{ADM} ")
     text = text.replace("samples: 2", "samples: 0").replace("timesteps: [1, 5]", "timesteps: [1, 5], taps: all")
