@@ -1,6 +1,7 @@
 """``interpreter.kind segdiff`` in all relevant commands."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows.compared_methods import TrainingData, segdiff
 from cytoseg.workflows.crop_split import split_of
+from tests.end_to_end.conftest import run_command
 
 SMALL = ("interpreter.kind=segdiff", "segdiff.steps=2", "segdiff.size_px=32", "segdiff.votes=2", "segdiff.draw_steps=2")
 BUNDLE = Path("runs/tiny/interpreter/bundle")
@@ -40,20 +42,31 @@ def test_segdiff_is_trained_evaluated_and_segments_slides(
     assert set(np.unique(class_map)) <= {0, 1, 2}
 
 
-def test_no_diffusion_model_is_needed(home: Path, cytoseg: Callable[..., Result]) -> None:
-    Path("runs/tiny/ddpm").rename("elsewhere")
-    assert cytoseg("train-interpreter", "tiny.yaml", *SMALL).exit_code == 0
+@pytest.fixture(scope="module")
+def without_ddpm(made_run: tuple[Path, object], tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    """SegDiff trained once where there is no diffusion model: how the command ended, and the bundle."""
+    home = tmp_path_factory.mktemp("segdiff") / "home"
+    shutil.copytree(made_run[0], home, ignore=shutil.ignore_patterns("ddpm"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        return run_command("train-interpreter", "tiny.yaml", *SMALL), home / BUNDLE
+
+
+def test_no_diffusion_model_is_needed(without_ddpm: tuple[Result, Path]) -> None:
+    result, bundle = without_ddpm
+    assert result.exit_code == 0, result.output
+    assert isinstance(load_bundle(bundle).interpreter, SegDiff)
 
 
 @pytest.mark.parametrize("draws", [{"votes": 0, "draw_steps": 2}, {"votes": 2, "draw_steps": 101}, None])
 def test_a_bundle_that_does_not_say_its_draws_is_refused(
-    draws: dict[str, int] | None, home: Path, cytoseg: Callable[..., Result]
+    draws: dict[str, int] | None, without_ddpm: tuple[Result, Path], tmp_path: Path
 ) -> None:
-    assert cytoseg("train-interpreter", "tiny.yaml", *SMALL).exit_code == 0
-    state = json.loads((BUNDLE / "state.json").read_text())
-    (BUNDLE / "state.json").write_text(json.dumps({**state, "segdiff": draws}))
+    bundle = shutil.copytree(without_ddpm[1], tmp_path / "bundle")
+    state = json.loads((bundle / "state.json").read_text())
+    (bundle / "state.json").write_text(json.dumps({**state, "segdiff": draws}))
     with pytest.raises(CheckpointError, match="Run `cytoseg train-interpreter` again"):
-        load_bundle(BUNDLE)
+        load_bundle(bundle)
 
 
 @pytest.mark.slow
