@@ -40,6 +40,8 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         assert (status, loaded) == (0, [])
         assert all(name in done.stdout for name in cli.COMMANDS)
         seconds.append(used)
+        if used < 0.5:
+            break
     assert min(seconds) < 0.5
 
 

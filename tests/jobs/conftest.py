@@ -43,6 +43,7 @@ def begin(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     """Start a job on the made program, with a real runner that loads little."""
     (tmp_path / "cytoseg_made.py").write_text(WORDS)
     code = f"import sys; from cytoseg.jobs import runner; runner.PROGRAM = {str(tmp_path / 'cytoseg_made.py')!r}, ;"
+    code += "runner.LOOK_S = runner.SERVER_LOOK_S = 0.1;"  # between two looks whether it is a job's turn
     # Only test_shared_jobs.py gives an address, and may let a file stand for a server.
     code += "from cytoseg.jobs import job_database; job_database.is_file = lambda _: False;"
     (tmp_path / "made_runner.py").write_text(f"{code} sys.exit(runner.main(sys.argv[1:]))\n")
