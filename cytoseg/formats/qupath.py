@@ -2,11 +2,13 @@
 
 Assumptions:
 
-- The file is a FeatureCollection, a list of features (0.2), or one feature. Coordinates are pixels of level 0, (0, 0)
-  at the top left corner of the top left pixel.
+- The file is a FeatureCollection, a list of features (0.2), or one feature. Scripts that join exports also write
+  collections within lists and collections. Coordinates are pixels of level 0, (0, 0) at the top left corner of the top
+  left pixel.
 - ``properties.classification`` holds ``name``, or since 0.4 for derived classes ``names``, joined by ": " as shown by
   QuPath; and ``color`` (before 0.4 ``colorRGB``). It is absent or null for objects without a class.
-- ``properties.objectType`` (0.3: ``object_type``) is annotation, detection, cell, tile, tma_core or root.
+- ``properties.objectType`` (0.3: ``object_type``) is annotation, detection, cell, tile, tma_core or root. In 0.2 the
+  ``id`` says the same: PathAnnotationObject, PathTileObject and so on.
 - ``nucleusGeometry`` beside ``geometry`` is the nucleus of a cell object.
 - Objects have no drawing order; QuPath draws small ones over large ones.
 - A region whose ``name`` is ``crop=`` and an id becomes the crop with that id, as named by `label-export`.
@@ -15,7 +17,7 @@ interpretation.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +38,8 @@ NOT_SCORED = "Ignore*"
 """QuPath's class for areas excluded from training."""
 
 ADVICE = "Export it again from QuPath."
-_NOT_DRAWN = ("tile", "tma_core", "root")
+_NOT_DRAWN = ("tile", "tma_core", "root", "pathtileobject", "tmacoreobject", "pathrootobject")
+_COLLECTION = "FeatureCollection"
 _DRAW_AGAIN = "Draw it again or delete it."
 
 
@@ -83,8 +86,8 @@ class GeoFile:
 def is_geojson(content: object) -> bool:
     """Return whether parsed JSON contains GeoJSON features."""
     if isinstance(content, list):
-        return bool(content) and isinstance(content[0], dict) and content[0].get("type") == "Feature"
-    return isinstance(content, dict) and content.get("type") in ("FeatureCollection", "Feature")
+        return bool(content) and is_geojson(content[0])
+    return isinstance(content, dict) and content.get("type") in (_COLLECTION, "Feature")
 
 
 def read_geojson(path: Path, *, name: str, problems: list[str], member: str | None = None) -> GeoFile | None:
@@ -132,16 +135,24 @@ def read_features(entries: Sequence[object], *, name: str, problems: list[str]) 
 
 def _entries(content: object, name: str) -> Sequence[object]:
     if content == [] or is_geojson(content):
-        if isinstance(content, list):
-            return content
-        assert isinstance(content, dict)
-        entries = [content] if content["type"] == "Feature" else content.get("features")
-        if isinstance(entries, list):
-            return entries
-        raise LabelError(f"{name}: 'features' is {kind_of(entries)}, but must be a list. {ADVICE}")
+        return list(_one_by_one(content, name))
     if isinstance(content, dict) and "shapes" in content:
         raise LabelError(f"{name}: is a labelme file, not GeoJSON. Unpack it as .json beside its image.")
     raise LabelError(f"{name}: holds {kind_of(content)} without GeoJSON features. {ADVICE}")
+
+
+def _one_by_one(content: object, name: str) -> Iterator[object]:
+    """Yield the features of lists and collections within each other; their depth was limited when they were parsed."""
+    if isinstance(content, list):
+        for part in content:
+            yield from _one_by_one(part, name)
+    elif isinstance(content, dict) and content.get("type") == _COLLECTION:
+        features = content.get("features")
+        if not isinstance(features, list):
+            raise LabelError(f"{name}: 'features' is {kind_of(features)}, but must be a list. {ADVICE}")
+        yield from _one_by_one(features, name)
+    else:
+        yield content
 
 
 def _read_feature(entry: object, number: int, where: str, left_out: Counter[str]) -> Feature:
@@ -151,7 +162,8 @@ def _read_feature(entry: object, number: int, where: str, left_out: Counter[str]
     if not isinstance(properties, dict):
         raise LabelError(f"{where}: 'properties' is {kind_of(properties)}, but must be an object. {ADVICE}")
     label = _class_name(properties, where)
-    if (properties.get("objectType") or properties.get("object_type")) in _NOT_DRAWN:
+    kind = properties.get("objectType") or properties.get("object_type") or entry.get("id")
+    if str(kind).lower() in _NOT_DRAWN:
         reason = "tiles and cores"
     elif not label:
         reason = "without a class"
@@ -196,7 +208,8 @@ def _read_geometry(geometry: object, label: str, where: str) -> tuple[Shape, ...
             pass
         case _:
             raise LabelError(f"{where}: the geometry {short_repr(kind)} is unknown. {_DRAW_AGAIN}")
-    return tuple(_read_part(str(kind), part, label, where) for part in parts if part != [])
+    # QuPath writes an empty polygon as one empty ring.
+    return tuple(_read_part(str(kind), part, label, where) for part in parts if part not in ([], [[]]))
 
 
 def _read_part(kind: str, part: object, label: str, where: str) -> Shape:

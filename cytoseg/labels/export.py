@@ -181,9 +181,9 @@ def _marks_of_features(crop: LabelledCrop, original: OriginalAnnotation) -> list
         raise LabelError(f"{problems[0]} {ADVICE}")
     frame = None if original.frame is None else features.pop(original.frame)
     marks = []
-    for feature, shapes in placed(features, original.area, size, area="centre"):
+    for feature, shape in placed(features, original.area, size, area="centre"):
         group_id = feature.number if len(feature.shapes) > 1 else None
-        marks += [labelme_shape(shape, group_id=group_id, description=feature.name) for shape in shapes]
+        marks.append(labelme_shape(shape, group_id=group_id, description=feature.name))
     if frame is not None:
         delimiting = [moved(shape, original.area, size) for shape in frame.shapes]
         marks += [labelme_shape(shape) for shape in outside(delimiting, size)]

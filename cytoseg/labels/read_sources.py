@@ -11,10 +11,9 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats import sidecar
 from cytoseg.formats.annotation import HOLE, UNSCORED, Annotation, AreaRule, Shape, paint_collecting
-from cytoseg.formats.compressed_text import GEOJSON, is_geojson_name, is_packed, json_members, plain_stems
+from cytoseg.formats.compressed_text import GEOJSON, is_packed, json_members, plain_stems
 from cytoseg.formats.encodings import is_unicode
 from cytoseg.formats.instance_maps import find_instance_maps, read_instance_map
-from cytoseg.formats.json_files import load_json
 from cytoseg.formats.labelme import find_labelme, read_labelme
 from cytoseg.formats.mask_pairs import (
     MaskPair,
@@ -26,8 +25,9 @@ from cytoseg.formats.mask_pairs import (
     white_id,
     without_masks,
 )
-from cytoseg.formats.qupath import is_geojson, read_geojson
+from cytoseg.formats.qupath import read_geojson
 from cytoseg.labels.corrections import Correction, correction_of
+from cytoseg.labels.find_geojson import PACKED_JSON, holds_geojson, packed_or_named
 from cytoseg.labels.import_settings import NOTHING, ImportState, in_class_list, resolve, values_named
 from cytoseg.labels.original_annotation import OriginalAnnotation
 from cytoseg.labels.proposal_file import is_saved
@@ -36,7 +36,7 @@ from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
 from cytoseg.patterns import composed
 from cytoseg.slides.generated_mark import GeneratedMark, read_mark
 
-_READ = (".json", GEOJSON, ".json.gz", f"{GEOJSON}.gz", ".zip")
+_READ = (".json", GEOJSON, PACKED_JSON, f"{GEOJSON}.gz", ".zip")
 
 Item = Path | MaskPair | SlideCrop
 """A labelme file, an image with its mask, or a crop to be cut from a slide."""
@@ -113,7 +113,7 @@ def find_items(source: Path, state: ImportState) -> Sequence[Item]:
     if source.is_file():
         return _of_file(source, state)
     files, others = find_labelme(source, state.problems)
-    slides = [path for path in others if _marks_slide(path)] + _geojson_files(source)
+    slides = [path for path in others if holds_geojson(path)] + packed_or_named(source)
     others = [path for path in others if path not in slides and path.name != QUEUE_NAME]
     proposed, files = files, _saved(files, state)
     if others:
@@ -164,7 +164,7 @@ def _of_file(source: Path, state: ImportState) -> Sequence[Item]:
             raise LabelError(f"{source}: this archive format is not supported. Unpack it, and name the folder.")
         raise LabelError(f"{source}: is not a labelme JSON or GeoJSON file. Name one, or a folder of them or of masks.")
     _refuse_mask_options(state)
-    if _marks_slide(source):
+    if holds_geojson(source):
         return _planned(source, state)
     if not _saved([source], state):
         raise LabelError(f"{source}: {state.notes[0]}")
@@ -184,16 +184,6 @@ def _saved(files: list[Path], state: ImportState) -> list[Path]:
     return [path for path in files if path not in untouched]
 
 
-def _marks_slide(path: Path) -> bool:
-    """Return whether a file is GeoJSON; damaged JSON is left to the labelme reader, which reports it."""
-    if path.suffix.lower() != ".json":
-        return True
-    try:
-        return is_geojson(load_json(path, name=path.name, advice=""))
-    except LabelError:
-        return False
-
-
 def _note_skipped(source: Path, read: Sequence[Path], state: ImportState) -> None:
     if packed := [path for path in _packed_files(source) if path not in read]:
         state.notes.append(f"Packed files skipped: {len(packed)} ({_names(packed, source)}). Unpack them.")
@@ -207,11 +197,6 @@ def _packed_files(folder: Path) -> list[Path]:
 
 def _names(paths: Sequence[Path], root: Path) -> str:
     return ", ".join(path.relative_to(root).as_posix() for path in paths[:5]) + (", ..." if len(paths) > 5 else "")
-
-
-def _geojson_files(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.is_file() and is_geojson_name(path))
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def _planned(path: Path, state: ImportState) -> list[SlideCrop]:

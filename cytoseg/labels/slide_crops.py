@@ -138,16 +138,14 @@ def cut(item: SlideCrop, *, area: AreaRule) -> tuple[NDArray[np.uint8], Annotati
     """
     with open_slide(item.slide) as slide:
         picture = read_at(slide, item.region, item.size)
-    shapes = [s for _, found in placed(item.marks, item.region, item.size, area=area) for s in found]
+    shapes = [shape for _, shape in placed(item.marks, item.region, item.size, area=area)]
     inside = np.full((item.size.height, item.size.width), item.frame is None, np.uint8)
     for shape in () if item.frame is None else item.frame.shapes:
         covered(moved(shape, item.region, item.size), item.size, area=area).press(inside, 1)
     return picture, Annotation(item.source, item.size, tuple(shapes)), inside.astype(np.bool_)
 
 
-def placed(
-    features: Sequence[Feature], region: Region, size: Size, *, area: AreaRule
-) -> list[tuple[Feature, list[Shape]]]:
+def placed(features: Sequence[Feature], region: Region, size: Size, *, area: AreaRule) -> list[tuple[Feature, Shape]]:
     """Convert features to crop pixels.
 
     Args:
@@ -157,13 +155,13 @@ def placed(
         area: How areas will be filled.
 
     Returns:
-        The features that cover a pixel of the crop, with those shapes; larger ones first, lines and points last.
+        Each shape that covers a pixel of the crop, with its feature; larger ones first, lines and points last. The
+        parts of a feature count one by one: nuclei merged into one object lie over the cells, however many they are.
     """
-    found = [(feature, [moved(shape, region, size) for shape in feature.shapes]) for feature in features]
+    found = [(feature, moved(shape, region, size)) for feature in features for shape in feature.shapes]
     # Objects are unordered: for equal areas, such as points, the file order must not matter either.
-    found.sort(key=lambda pair: (-sum(map(_area, pair[1])), [(shape.label, shape.points) for shape in pair[1]]))
-    seen = [(feature, [s for s in shapes if not covered(s, size, area=area).empty]) for feature, shapes in found]
-    return [(feature, shapes) for feature, shapes in seen if shapes]
+    found.sort(key=lambda pair: (-_area(pair[1]), pair[1].label, pair[1].points))
+    return [(feature, shape) for feature, shape in found if not covered(shape, size, area=area).empty]
 
 
 def moved(shape: Shape, region: Region, size: Size) -> Shape:

@@ -31,7 +31,17 @@ def geometry(kind: str, coordinates: Any) -> dict[str, Any]:
     return {"geometry": {"type": kind, "coordinates": coordinates}}
 
 
-@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: [f], lambda f: {"type": "FeatureCollection", "features": [f]}])
+def collection(*features: Any) -> dict[str, Any]:
+    return {"type": "FeatureCollection", "features": list(features)}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        *[lambda f: f, lambda f: [f], collection, lambda f: [[f]], lambda f: [collection(f)]],
+        *[lambda f: collection(collection(f)), lambda f: [collection(), [collection(f)]]],
+    ],
+)
 def test_a_feature_alone_in_a_list_or_in_a_collection(tmp_path: Path, wrap: Callable[[Any], Any]) -> None:
     content = wrap(feature("cell", *TRIANGLE))
     assert is_geojson(content)
@@ -41,6 +51,21 @@ def test_a_feature_alone_in_a_list_or_in_a_collection(tmp_path: Path, wrap: Call
     (shape,) = found.shapes
     assert (shape.kind, shape.label, shape.points, shape.holes) == ("polygon", "cell", TRIANGLE, ())
     assert found.bounds == (1.5, 1, 3, 3.25)
+
+
+def test_features_of_joined_exports_are_numbered_through(tmp_path: Path) -> None:
+    content = [collection(box("cell", 0, 0, 2, 2), collection(box("cell", 4, 0, 2, 2))), box("nucleus", 8, 0, 2, 2)]
+    (tmp_path / "s.geojson").write_text(json.dumps(content))
+    found = read(tmp_path / "s.geojson").features
+    assert [(one.number, one.label, one.bounds[0]) for one in found] == [
+        (1, "cell", 0),
+        (2, "cell", 4),
+        (3, "nucleus", 8),
+    ]
+    (tmp_path / "s.geojson").write_text(json.dumps([collection(), {"type": "FeatureCollection", "features": 7}]))
+    assert problems_of(tmp_path / "s.geojson") == [
+        "s.geojson: 'features' is a number, but must be a list. Export it again from QuPath."
+    ]
 
 
 @pytest.mark.parametrize("content", [[], {}, [1], {"shapes": []}, {"type": "Polygon"}, "text", [{"type": "Point"}]])
@@ -117,19 +142,21 @@ def test_what_is_left_out_is_counted_and_carried_along(tmp_path: Path, write_geo
         feature("cell", geometry=None),
         feature("cell", **geometry("MultiPolygon", [[], []])),
         feature("cell", **geometry("Polygon", [])),
+        feature("cell", **geometry("Polygon", [[]])),
         box("cell", 0, 0, 2, 2, properties={"classification": {"name": "cell"}, "objectType": "tile"}),
         box("cell", 0, 0, 2, 2, properties={"classification": {"name": "cell"}, "object_type": "tma_core"}),
+        box("cell", 0, 0, 2, 2, id="PathTileObject", properties={"classification": {"name": "cell"}}),
         box("cell", 0, 0, 2, 2, nucleusGeometry=box(None, 0, 0, 1, 1)["geometry"]),
     ]
     file = read(write_geojson(tmp_path / "s.geojson", *objects))
     assert file.left_out == {
         "without a class": 4,
-        "without a geometry": 3,
-        "tiles and cores": 2,
+        "without a geometry": 4,
+        "tiles and cores": 3,
         "nuclei within cell objects": 1,
     }
     assert [dict(found.raw) for found in file.features] == objects
-    assert [len(found.shapes) for found in file.features] == [0] * 9 + [1]
+    assert [len(found.shapes) for found in file.features] == [0] * 11 + [1]
 
 
 @pytest.mark.parametrize(

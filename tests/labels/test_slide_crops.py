@@ -165,6 +165,18 @@ def test_larger_shapes_are_painted_first_and_lines_and_points_last(
     ]
 
 
+def test_many_nuclei_merged_into_one_object_lie_over_each_cell(
+    slide: Path, write_geojson: Write, take_in: Callable[..., ImportReport]
+) -> None:
+    """Together they are larger than the cell, and were painted before it: the one inside vanished."""
+    far = [[[8, 0], [20, 0], [20, 9], [8, 9], [8, 0]]]
+    inside = [[[1, 1], [3, 1], [3, 3], [1, 3], [1, 1]]]
+    merged = feature("nucleus", geometry={"type": "MultiPolygon", "coordinates": [inside, far]})
+    cells = [box("Region*", 0, 0, 6, 4), box("cell", 0, 0, 5, 4)]
+    (crop,) = take_in(write_geojson(slide.with_suffix(".geojson"), merged, *cells)).crops
+    assert crop.label_map().tolist() == [[1] * 5 + [0], [1, 2, 2, 1, 1, 0], [1, 2, 2, 1, 1, 0], [1] * 5 + [0]]
+
+
 def test_the_order_of_the_file_decides_nothing(
     slide: Path, write_geojson: Write, take_in: Callable[..., ImportReport]
 ) -> None:
