@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats.mask_pairs import MaskPair, find_pairs, has_folder
-from cytoseg.formats.read_mask import read_mask
-from cytoseg.slides.image import read_picture
+from cytoseg.formats.upright import read_upright
 
 FOLDERS = ("instances", "masks")
 """Folders of instance maps beside ``images``; the second only if the first does not exist."""
@@ -36,7 +35,9 @@ def find_instance_maps(folder: Path, problems: list[str]) -> list[MaskPair]:
     return pairs
 
 
-def read_instance_map(pair: MaskPair, problems: list[str]) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int] | None:
+def read_instance_map(
+    pair: MaskPair, problems: list[str], *, unsure: list[str]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int] | None:
     """Read an image and the mask of its objects.
 
     Touching objects become one area: no border is drawn between them, because border pixels belong to the class as
@@ -45,13 +46,13 @@ def read_instance_map(pair: MaskPair, problems: list[str]) -> tuple[NDArray[np.u
     Args:
         pair: The two files.
         problems: One sentence is added per problem.
+        unsure: See `read_upright`.
 
     Returns:
         (H, W, 3) uint8 RGB, (H, W) bool object mask, and the number of ids; None if a problem was added.
     """
     try:
-        picture = read_picture(pair.picture, name=f"{pair.name}, image {pair.picture.name}")
-        ids = read_mask(pair.mask, name=pair.name)
+        picture, ids = read_upright(pair.picture, pair.mask, name=pair.name, unsure=unsure)
         if ids.shape != picture.shape[:2]:
             sizes = [f"{shape[1]}x{shape[0]}" for shape in (ids.shape, picture.shape)]
             raise LabelError(f"{pair.name}: the map is {sizes[0]}, but the image {sizes[1]}. Make them the same size.")

@@ -22,7 +22,8 @@ from cytoseg.formats.picture_path import find_picture, is_renamed
 from cytoseg.geometry import Size
 from cytoseg.quoting import short_repr
 from cytoseg.slides.generated_mark import GeneratedMark, read_mark
-from cytoseg.slides.image import read_picture
+from cytoseg.slides.image import read_stored
+from cytoseg.slides.orientation import turned
 from cytoseg.slides.parser_errors import DAMAGE
 
 ADVICE = "Save it again in labelme."
@@ -125,7 +126,6 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
         embedded = content.get("imageData") not in (None, "")
         where = None if embedded else find_picture(content.get("imagePath"), path, root=root)
         picture = _read_picture(content, where, name)
-        _check_size(content, picture, name)
         origin = _read_origin(content, where or path, name)
     except (LabelError, SlideError) as error:
         problems.append(str(error))
@@ -273,13 +273,31 @@ def _foreground(image: Image.Image) -> NDArray[np.bool_]:
 
 
 def _read_picture(content: Mapping[str, Any], where: Path | None, name: str) -> NDArray[np.uint8]:
+    """Read the image as the annotator saw it.
+
+    labelme turns the image of a file upright, which old versions did not, and shows embedded data as stored. The size
+    in the labelme file decides; if it fits both ways, today's labelme does.
+
+    Raises:
+        LabelError: If the image has another size, or the embedded data is not base64.
+        SlideError: If it cannot be read.
+    """
     if where is not None:
-        return read_picture(where, name=f"{name}, image {where.name}")
-    try:
-        data = _of_base64(content["imageData"])
-    except ValueError as error:
-        raise LabelError(f"{name}: 'imageData' is not base64 ({error}). Save it again in labelme.") from error
-    return read_picture(data, name=f"{name}, imageData")
+        stored, turn = read_stored(where, name=f"{name}, image {where.name}")
+        ways = (turned(stored, turn), stored)
+    else:
+        try:
+            data = _of_base64(content["imageData"])
+        except ValueError as error:
+            raise LabelError(f"{name}: 'imageData' is not base64 ({error}). Save it again in labelme.") from error
+        stored, turn = read_stored(data, name=f"{name}, imageData")
+        ways = (stored, turned(stored, turn))
+    stated = (_side(content.get("imageWidth")), _side(content.get("imageHeight")))
+    for picture in ways:
+        height, width = picture.shape[:2]
+        if all(side in (None, real) for side, real in zip(stated, (width, height), strict=True)):
+            return picture
+    raise _other_size(stated, ways[0], name)
 
 
 def _read_generated_mark(content: Mapping[str, Any], path: Path, *, root: Path) -> GeneratedMark | None:
@@ -306,13 +324,10 @@ def _of_base64(text: object) -> bytes:
     return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
-def _check_size(content: Mapping[str, Any], picture: NDArray[np.uint8], name: str) -> None:
+def _other_size(stated: tuple[object, object], picture: NDArray[np.uint8], name: str) -> LabelError:
     height, width = picture.shape[:2]
-    stated = (_side(content.get("imageWidth")), _side(content.get("imageHeight")))
-    if all(side in (None, real) for side, real in zip(stated, (width, height), strict=True)):
-        return
     hint = " It was rotated after annotation." if stated == (height, width) else ""
-    raise LabelError(
+    return LabelError(
         f"{name}: the file says {stated[0]}x{stated[1]} pixels, but the image has {width}x{height}.{hint} "
         "Restore the image that was annotated."
     )

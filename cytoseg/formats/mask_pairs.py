@@ -14,9 +14,9 @@ from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats.id_arrays import find_arrays
 from cytoseg.formats.picture_path import PICTURES
 from cytoseg.formats.read_mask import read_mask
+from cytoseg.formats.upright import read_upright
 from cytoseg.formats.voc import find_voc
 from cytoseg.patterns import plain_name
-from cytoseg.slides.image import read_picture
 from cytoseg.slides.open import slide_id
 
 MASKS = (".png", ".tif", ".tiff", ".bmp")
@@ -176,7 +176,7 @@ def white_id(pairs: Sequence[MaskPair], classes: ClassList) -> int | None:
 
 
 def read_pair(
-    pair: MaskPair, classes: ClassList, problems: list[str], *, side_px: int | None = None
+    pair: MaskPair, classes: ClassList, problems: list[str], *, unsure: list[str], side_px: int | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
     """Read an image and its label map.
 
@@ -184,14 +184,14 @@ def read_pair(
         pair: The two files.
         classes: Class list of the ids.
         problems: One sentence is added per problem.
+        unsure: See `read_upright`.
         side_px: Side that both are resized to; None leaves them as they are.
 
     Returns:
         (H, W, 3) uint8 RGB and (H, W) uint8 label map with the ids of ``pair.values``, or None if a problem was added.
     """
     try:
-        picture = read_picture(pair.picture, name=f"{pair.name}, image {pair.picture.name}")
-        label_map = read_mask(pair.mask, name=pair.name)
+        picture, label_map = read_upright(pair.picture, pair.mask, name=pair.name, unsure=unsure)
         if side_px is not None:
             picture, label_map = _resized(picture, label_map, side_px, name=pair.name)
         _check_values(label_map, classes, pair)

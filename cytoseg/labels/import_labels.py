@@ -230,6 +230,12 @@ def _file_notes(state: ImportState) -> list[str]:
             f"Files with an imagePath that does not exist: {len(state.renamed)}, first {state.renamed[0]}; the image "
             "of the same name beside each was used."
         )
+    if state.unsure:
+        notes.append(
+            f"Masks of images that were turned upright by their orientation tag: {len(state.unsure)}, first "
+            f"{state.unsure[0]}. They fit the image as stored too, and were taken as drawn on the upright one. If the "
+            "contact sheet shows otherwise, remove the tag from the images."
+        )
     if state.unmarked:
         filled = "ignore" if state.classes.fill is None else f"'{state.classes.fill}'"
         notes.append(

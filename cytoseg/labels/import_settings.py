@@ -70,6 +70,7 @@ class ImportState:
         small: Count of masks in which a class had fewer pixels than ``rules.least_px``, by its id.
         guessed: Files with a guessed encoding, and its name.
         renamed: Files whose image was renamed with them.
+        unsure: Masks that fit their image both as stored and turned upright by its orientation tag.
         by_folder: Folders below the root (empty for the root) whose crops are named by folder: name of the slide, and
             beginning of the crops' ids.
         pictures: Files of those crops, by plain name and image hash.
@@ -92,6 +93,7 @@ class ImportState:
     small: Counter[int] = field(default_factory=Counter)
     guessed: dict[str, str] = field(default_factory=dict)
     renamed: list[str] = field(default_factory=list)
+    unsure: list[str] = field(default_factory=list)
     by_folder: dict[str, tuple[str, str]] = field(default_factory=dict)
     pictures: dict[tuple[str, str], str] = field(default_factory=dict)
     unmarked: list[str] = field(default_factory=list)

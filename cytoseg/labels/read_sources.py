@@ -330,7 +330,7 @@ def _original_of(picture: Path, state: ImportState) -> OriginalAnnotation | None
 
 
 def _read_instance_item(pair: MaskPair, state: ImportState) -> ReadCrop | None:
-    read, original = read_instance_map(pair, state.problems), _original_of(pair.picture, state)
+    read, original = read_instance_map(pair, state.problems, unsure=state.unsure), _original_of(pair.picture, state)
     if read is None or original is None:
         return None
     picture, objects, count = read
@@ -345,7 +345,7 @@ def _read_instance_item(pair: MaskPair, state: ImportState) -> ReadCrop | None:
 
 
 def _read_mask_item(pair: MaskPair, state: ImportState) -> ReadCrop | None:
-    both = read_pair(pair, state.classes, state.problems, side_px=state.rules.resize_px)
+    both = read_pair(pair, state.classes, state.problems, unsure=state.unsure, side_px=state.rules.resize_px)
     original = _original_of(pair.picture, state)
     if both is None or original is None:
         return None

@@ -62,10 +62,22 @@ def read_picture(source: Path | bytes, *, name: str) -> NDArray[np.uint8]:
     Raises:
         SlideError: If it is missing, damaged, too large or cannot be RGB (float values, several pages).
     """
-    pixels, note = _read(source, name)
+    return turned(*read_stored(source, name=name))
+
+
+def read_stored(source: Path | bytes, *, name: str) -> tuple[NDArray[np.uint8], int]:
+    """Read an image like `read_picture`, but without turning it upright.
+
+    Returns:
+        (H, W, 3) uint8 RGB as stored, and its orientation, 1 to 8, see `turned`.
+
+    Raises:
+        SlideError: As `read_picture`.
+    """
+    pixels, turn, note = _read(source, name)
     if note:  # an annotator may have seen another one
         raise SlideError(f"{name}: contains several images, not only {note}. Save the one you want as a separate file.")
-    return pixels
+    return pixels, turn
 
 
 class ImageSlide(Reader):
@@ -117,7 +129,8 @@ def _decoded(path: Path) -> NDArray[np.uint8]:
     with _cache_lock:
         pixels = _cache.get(key)
     if pixels is None:
-        pixels, _ = _read(path, path.name)
+        stored, turn, _ = _read(path, path.name)
+        pixels = turned(stored, turn)
         pixels.flags.writeable = False
         with _cache_lock:
             _cache[key] = pixels
@@ -147,7 +160,8 @@ def _read_header(path: Path) -> _Header:
                 turn = picture_turn(image, path)  # may decode a PNG, so the size is checked first
     except DAMAGE as error:
         raise SlideError(f"{path.name}: the header is damaged or truncated ({error}). Copy the file again.") from error
-    return _Header(Size(size.height, size.width) if turn >= 5 else size, mpp, note)
+    notes = (note, "the image turned upright by its orientation tag" if turn > 1 else "")
+    return _Header(Size(size.height, size.width) if turn >= 5 else size, mpp, ", ".join(filter(None, notes)))
 
 
 def _start(source: Path | bytes, name: str) -> bytes:
@@ -226,8 +240,8 @@ def _bytes_of(source: Path | bytes) -> bytes:
     return source if isinstance(source, bytes) else source.read_bytes()
 
 
-def _read(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
-    """Read the pixels and, for several images in one file, a note which one was read."""
+def _read(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], int, str]:
+    """Read the pixels as stored, their orientation and, for several images in one file, a note which one was read."""
     try:
         if _is_tiff(source, name):
             return _read_tiff(source, name)
@@ -235,12 +249,12 @@ def _read(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
             _refuse_size(Size(*image.size), name)
             if image.format == "JPEG" and ends_in_zeros(_bytes_of(source)):
                 raise SlideError(f"{name}: the image is damaged (its end is missing). Copy or export it again.")
-            return turned(_pixels(image, source), picture_turn(image, source)), ""
+            return _pixels(image, source), picture_turn(image, source), ""
     except DAMAGE as error:
         raise SlideError(f"{name}: the image is damaged or truncated ({error}). Copy or export it again.") from error
 
 
-def _read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]:
+def _read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], int, str]:
     with open_tiff(source, name=name) as plane:
         page = plane.page
         whole = [other for other in plane.others if not other.is_reduced and not other.is_subifd]
@@ -255,7 +269,7 @@ def _read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], str]
         pixels = page.asarray()
         if pixels.ndim == 3 and page.planarconfig != 1:
             pixels = np.moveaxis(pixels, 0, -1)
-        return turned(page_rgb(page, np.atleast_3d(pixels), ycbcr=ycbcr), tiff_turn(page)), plane.note
+        return page_rgb(page, np.atleast_3d(pixels), ycbcr=ycbcr), tiff_turn(page), plane.note
 
 
 def _dpi_mpp(image: Image.Image) -> float | None:

@@ -5,14 +5,16 @@ import struct
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+Pixel = TypeVar("Pixel", bound=np.generic)
+
 _TAG = 274  # the tag's number, the same in EXIF and TIFF
-_TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
     4: lambda a: a[::-1],
@@ -24,15 +26,15 @@ _TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
 _PNG_SIGNATURE_BYTES, _PNG_CHECKSUM_BYTES = 8, 4
 
 
-def turned(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
-    """Rotate or flip an image upright.
+def turned(pixels: NDArray[Pixel], turn: int) -> NDArray[Pixel]:
+    """Rotate or flip an image or mask upright.
 
     Args:
-        pixels: (H, W, 3) uint8 as stored.
+        pixels: (H, W, 3) or (H, W) as stored.
         turn: 1 to 8, from ``picture_turn`` or ``tiff_turn``; 5 and above swap height and width.
 
     Returns:
-        (H, W, 3) or (W, H, 3) uint8, contiguous and writeable.
+        The same dtype, height and width swapped or not, contiguous and writeable.
     """
     return np.require(_TURNS[turn](pixels) if turn in _TURNS else pixels, requirements=["C", "W"])
 

@@ -15,6 +15,7 @@ from cytoseg.classes import ClassList
 from cytoseg.formats.annotation import paint
 from cytoseg.formats.labelme import LabelmeFile, find_labelme, read_labelme
 from cytoseg.geometry import Region, Size
+from cytoseg.slides.orientation import turned
 
 Write = Callable[..., Path]
 
@@ -442,6 +443,32 @@ def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path, write_labelme: Wri
     shown = np.zeros((4, 6, 3))
     shown[:, :2] = 200  # turned to the right, what was below is on the left
     np.testing.assert_allclose(read_well(path).picture, shown, atol=4)
+
+
+@pytest.mark.parametrize("turn", [3, 6])
+@pytest.mark.parametrize("embedded", [False, True])
+@pytest.mark.parametrize("states", ["as stored", "upright", "nothing"])
+def test_a_turned_picture_is_shown_as_it_was_annotated(
+    tmp_path: Path, write_labelme: Write, turn: int, embedded: bool, states: str
+) -> None:
+    """labelme turns files upright, which old versions did not, and shows embedded data as stored."""
+    stored = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+    exif, buffer = Image.Exif(), BytesIO()
+    exif[0x0112] = turn
+    Image.fromarray(stored).save(buffer, "PNG", exif=exif)
+    upright = turned(stored, turn)
+    seen = {"as stored": stored, "upright": upright}.get(states)
+    sides = {"imageHeight": seen.shape[0], "imageWidth": seen.shape[1]} if seen is not None else {}
+    path = write_labelme(
+        tmp_path,
+        "a",
+        imageData=base64.b64encode(buffer.getvalue()).decode() if embedded else None,
+        **({"imageHeight": None, "imageWidth": None} | sides),
+    )
+    (tmp_path / "a.png").write_bytes(buffer.getvalue())
+    if turn == 3 or seen is None:  # the size does not tell
+        seen = stored if embedded else upright
+    np.testing.assert_array_equal(read_well(path).picture, seen)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])

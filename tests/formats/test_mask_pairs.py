@@ -102,7 +102,7 @@ def test_masks_without_images_are_reported(tmp_path: Path) -> None:
 def test_a_pair_is_read(tmp_path: Path, write_masks: Write, classes: ClassList) -> None:
     write_masks(tmp_path, "a", [[0, 2, 255]])
     problems: list[str] = []
-    both = read_pair(find_pairs(tmp_path, problems)[0], classes, problems)
+    both = read_pair(find_pairs(tmp_path, problems)[0], classes, problems, unsure=[])
     assert both is not None
     assert both[0].shape == (1, 3, 3)
     assert both[1].dtype == np.uint8
@@ -112,7 +112,7 @@ def test_a_pair_is_read(tmp_path: Path, write_masks: Write, classes: ClassList) 
 def test_unknown_ids_are_reported(tmp_path: Path, write_masks: Write, classes: ClassList) -> None:
     write_masks(tmp_path, "a", [[0, 3, 3, 9]])
     problems: list[str] = []
-    assert read_pair(find_pairs(tmp_path, problems)[0], classes, problems) is None
+    assert read_pair(find_pairs(tmp_path, problems)[0], classes, problems, unsure=[]) is None
     (problem,) = problems
     assert problem == (
         "masks/a.png: ids 3 (2 px), 9 (1 px) are not in the class list (0 background, 1 cell, 2 nucleus; 255 ignore). "
@@ -124,7 +124,7 @@ def test_another_size_is_reported(tmp_path: Path, write_masks: Write, write_pict
     write_masks(tmp_path, "a", [[0, 1]])
     write_picture(tmp_path / "images" / "a.png", width=3, height=4)
     problems: list[str] = []
-    assert read_pair(find_pairs(tmp_path, problems)[0], classes, problems) is None
+    assert read_pair(find_pairs(tmp_path, problems)[0], classes, problems, unsure=[]) is None
     assert problems == ["masks/a.png: the mask is 2x1, but the image 3x4. Make them the same size."]
 
 
@@ -170,7 +170,7 @@ def test_binary_masks_of_three_classes_are_refused(tmp_path: Path, write_masks: 
     write_masks(tmp_path, "a", [[0, 255, 255]])
     problems: list[str] = []
     (pair,) = find_pairs(tmp_path, problems)
-    assert read_pair(replace(pair, white=None), classes, problems) is None
+    assert read_pair(replace(pair, white=None), classes, problems, unsure=[]) is None
     assert problems == [
         "masks/a.png: holds only 0 and 255 (2 px), but which of the 3 classes "
         "(0 background, 1 cell, 2 nucleus) 255 means is unknown. Specify it with --map 255=cell "

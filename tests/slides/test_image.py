@@ -21,7 +21,7 @@ from cytoseg.caches import memory_cache
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
 from cytoseg.slides import image
-from cytoseg.slides.image import ImageSlide, read_picture
+from cytoseg.slides.image import ImageSlide, read_picture, read_stored
 from tests.slides.tiffs import without_data
 
 Write = Callable[..., Path]
@@ -195,7 +195,11 @@ def test_rotation_is_applied(tmp_path: Path, speckles: Pixels, orientation: int)
     with ImageSlide(webp) as slide:
         height, width = expected.shape[:2]
         assert slide.levels == (Level(Size(width, height), 1.0),)
+        assert slide.note == ("the image turned upright by its orientation tag" if orientation > 1 else "")
         assert_array_equal(slide.read_region(Region(0, 0, width, height)), expected)
+    stored, turn = read_stored(png, name="a.png")
+    assert_array_equal(stored, speckles)
+    assert turn == orientation
     assert_array_equal(
         read_picture(encoded(speckles, "JPEG", exif=turned(orientation)), name="a.jpg").shape, expected.shape
     )
@@ -387,7 +391,7 @@ def test_cache_holds_as_many_as_fit_and_the_newest_always(
 
     read = image._read
 
-    def counting(source: Path, name: str) -> tuple[Pixels, str]:
+    def counting(source: Path, name: str) -> tuple[Pixels, int, str]:
         decoded.append(name)
         return read(source, name)
 
