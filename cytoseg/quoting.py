@@ -53,3 +53,15 @@ def join_first(parts: Iterable[str], *, max_parts: int, between: str = "; ") -> 
     found = list(parts)
     left = len(found) - max_parts
     return between.join(found[:max_parts]) + (f" and {left} more" if left > 0 else "")
+
+
+def join_fitting(parts: Iterable[str], *, max_chars: int, between: str = ", ") -> str:
+    """Join the first parts that fit into ``max_chars``, at least one, and count the rest: ``a, b and 3 more``."""
+    found = list(parts)
+    most, length = 1, len(found[0]) if found else 0
+    for part in found[1:]:
+        length += len(between) + len(part)
+        if length > max_chars:
+            break
+        most += 1
+    return join_first(found, max_parts=most, between=between)

@@ -1,7 +1,7 @@
 import pytest
 
 from cytoseg.errors import CytosegError, LabelError, report
-from cytoseg.quoting import MAX_LINE, join_first, one_line, printable, short_repr
+from cytoseg.quoting import MAX_LINE, join_first, join_fitting, one_line, printable, short_repr
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,12 @@ def test_of_very_many_problems_the_rest_is_counted() -> None:
     assert len(lines) == 52
     assert lines[0] == "label-import: 1000 problems, nothing was written."
     assert lines[-2:] == ["  49: wrong", "  and 950 more"]
+
+
+def test_as_many_parts_are_joined_as_fit_and_at_least_one() -> None:
+    assert [join_fitting(["aa", "bb", "cc"], max_chars=most) for most in (0, 5, 6, 10, 99)] == [
+        *["aa and 2 more"] * 2,
+        "aa, bb and 1 more",
+        *["aa, bb, cc"] * 2,
+    ]
+    assert join_fitting([], max_chars=9) == ""

@@ -16,9 +16,11 @@ from cytoseg.formats.qupath import NOT_SCORED
 from cytoseg.labels.corrections import Correction
 from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.patterns import composed
-from cytoseg.quoting import join_first, one_line
+from cytoseg.quoting import MAX_LINE, join_fitting, one_line
 
-_MAX_NAMES = 6  # listed one by one, so that the message keeps its end
+_LONG = 60  # characters of a name or of the class list that a message repeats
+_LONGEST_NAME = 200
+_OTHERS = len(". and 10000 more")
 
 _VALUE = r"0|-?[1-9][0-9]{0,9}"
 
@@ -146,7 +148,7 @@ def resolve(name: str, rules: ImportRules) -> str:
     """
     wanted = {NOT_SCORED: UNSCORED, **rules.class_map, **dict.fromkeys(rules.ignore, UNSCORED)}
     wanted |= {composed(typed): new for typed, new in wanted.items() if not typed.isascii()}
-    found = (wanted[typed] for typed in (name, composed(name), one_line(name)) if typed in wanted)
+    found = (wanted[typed] for typed in (name, composed(name), one_line(name), _typed(name)) if typed in wanted)
     return next(found, name)
 
 
@@ -179,23 +181,25 @@ def values_named(rules: ImportRules, classes: ClassList) -> tuple[int, ...]:
 
 
 def unknown_message(state: ImportState) -> str:
-    """List all unknown class names with counts in one message that says what to do."""
+    """List all unknown class names with counts in one message that says what to do, however long the names are."""
     names = state.classes.names
-    found = join_first(
-        (
-            f"'{n}' ({c} {'shape' if c == 1 else 'shapes'}, first {state.first[n]})"
-            for n, c in state.unknown.most_common()
-        ),
-        max_parts=_MAX_NAMES,
-        between=", ",
-    )
     close = {name: get_close_matches(name, names, n=1, cutoff=0.7) for name in state.unknown}
     name, wanted = next(((name, match[0]) for name, match in close.items() if match), (next(iter(close)), names[0]))
-    typed = one_line(name)
-    return (
-        f"labels not in the class list ({', '.join(names)}): {found}. Rename with --map {quote(f'{typed}={wanted}')}, "
-        f"leave them unscored with --ignore {quote(typed)}, or add them to the recipe.{guesses(state)}"
+    typed = _typed(name)
+    ignoring = f"leave them unscored with --ignore {quote(typed)}, " if len(typed) <= _LONG else ""
+    advice = f" Rename with --map {quote(f'{typed}={wanted}')}, {ignoring}or add them to the recipe.{guesses(state)}"
+    start = f"labels not in the class list ({join_fitting(names, max_chars=_LONG)}): "
+    found = (
+        f"'{name if len(name) <= _LONG else name[:_LONG] + '...'}' ({count} {'shape' if count == 1 else 'shapes'}, "
+        f"first {state.first[name]})"
+        for name, count in state.unknown.most_common()
     )
+    return f"{start}{join_fitting(found, max_chars=MAX_LINE - len(start) - len(advice) - _OTHERS)}.{advice}"
+
+
+def _typed(name: str) -> str:
+    """Return a name as messages show it, which can be typed or pasted."""
+    return one_line(name, max_chars=_LONGEST_NAME)
 
 
 def guesses(state: ImportState) -> str:

@@ -99,14 +99,34 @@ def test_a_name_that_cannot_be_typed_goes_by_how_it_is_shown(
     assert resolve(name, ImportRules(ignore=(typed,))) == "__ignore__"
 
 
-def test_of_many_unknown_names_the_message_keeps_the_way_out(
-    tmp_path: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any]
+@pytest.mark.parametrize(
+    "name", ["kind {} of cells", "Tumour {} " + "of a long name " * 6, "{}" + "é" * 198, "{} " + "x" * 700]
+)
+@pytest.mark.parametrize("count", [1, 20])
+def test_however_many_and_long_the_names_are_the_option_can_be_pasted(
+    tmp_path: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any], name: str, count: int
 ) -> None:
     state = ImportState(tmp_path, classes, ImportRules())
-    read_item(write_labelme(tmp_path, "a", [square | {"label": f"kind {i} of cells"} for i in range(20)]), state)
-    message = str(LabelError(unknown_message(state)))
-    assert "and 14 more. Rename" in unknown_message(state)
-    assert "leave them unscored with --ignore 'kind 0 of cells', or add them to the recipe." in message
+    read_item(write_labelme(tmp_path, "a", [square | {"label": name.format(i)} for i in range(count)]), state)
+    text = str(LabelError(unknown_message(state)))
+    end = re.search(", leave them|, or add them", text)
+    assert end is not None
+    (typed,) = shlex.split(text[text.index("--map ") + len("--map ") : end.start()])
+    assert resolve(name.format(0), ImportRules(class_map=_pairs([typed], classes.names))) == "background"
+    assert ("more. Rename" in text) == (count > 1)
+    assert "first a.json, shape 1)" in text
+    assert text.endswith(", or add them to the recipe.")
+
+
+def test_of_a_long_class_list_the_first_are_named(tmp_path: Path, write_labelme: Write, square: dict[str, Any]) -> None:
+    names = tuple(f"class number {i}" for i in range(60))
+    state = ImportState(tmp_path, ClassList(names, tuple((i, 0, 0) for i in range(60)), None), ImportRules())
+    read_item(write_labelme(tmp_path, "a", [square]), state)
+    assert str(LabelError(unknown_message(state))) == (
+        "labels not in the class list (class number 0, class number 1, class number 2 and 57 more): "
+        "'cell' (1 shape, first a.json, shape 1). Rename with --map 'cell=class number 0', "
+        "leave them unscored with --ignore cell, or add them to the recipe."
+    )
 
 
 def test_more_values_than_a_byte_holds_are_refused(classes: ClassList) -> None:
