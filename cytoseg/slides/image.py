@@ -17,6 +17,7 @@ from cytoseg.caches import memory_cache
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, overlap
 from cytoseg.limits import limit
+from cytoseg.slides.bit_depth import brightest, data_bits, refuse_dark
 from cytoseg.slides.declared_size import refuse_bombs
 from cytoseg.slides.jpeg_end import ends_in_zeros
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
@@ -214,12 +215,14 @@ def _refuse_size(size: Size, name: str) -> None:
         )
 
 
-def _pixels(image: ImageFile.ImageFile, source: Path | bytes) -> NDArray[np.uint8]:
+def _pixels(image: ImageFile.ImageFile, source: Path | bytes, name: str) -> NDArray[np.uint8]:
     if image.format == "PNG":
         depth = _start(source, "")[_PNG_DEPTH]
         if depth == 16:
             # Pillow drops the low byte of 16-bit colours and clips 16-bit grey.
-            deep = to_8bit(np.atleast_3d(_png_values(source)), 16)
+            values = np.atleast_3d(_png_values(source))
+            refuse_dark(brightest(values), bits=16, kind="RGB", name=name)
+            deep = to_8bit(values, 16)
             colour = on_white(deep) if deep.shape[2] in (2, 4) else deep
             return np.repeat(colour, 3, axis=2) if colour.shape[2] == 1 else colour
         if depth == 8 and image.mode == "RGB" and not image.has_transparency_data:
@@ -249,7 +252,7 @@ def _read(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], int, str]
             _refuse_size(Size(*image.size), name)
             if image.format == "JPEG" and ends_in_zeros(_bytes_of(source)):
                 raise SlideError(f"{name}: the image is damaged (its end is missing). Copy or export it again.")
-            return _pixels(image, source), picture_turn(image, source), ""
+            return _pixels(image, source, name), picture_turn(image, source), ""
     except DAMAGE as error:
         raise SlideError(f"{name}: the image is damaged or truncated ({error}). Copy or export it again.") from error
 
@@ -269,7 +272,9 @@ def _read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[np.uint8], int,
         pixels = page.asarray()
         if pixels.ndim == 3 and page.planarconfig != 1:
             pixels = np.moveaxis(pixels, 0, -1)
-        return page_rgb(page, np.atleast_3d(pixels), ycbcr=ycbcr), tiff_turn(page), plane.note
+        pixels, bits = np.atleast_3d(pixels), data_bits(page, plane.pixels)
+        refuse_dark(brightest(pixels), bits=bits, kind=page.photometric.name, name=name)
+        return page_rgb(page, pixels, ycbcr=ycbcr, bits=bits), tiff_turn(page), plane.note
 
 
 def _dpi_mpp(image: Image.Image) -> float | None:

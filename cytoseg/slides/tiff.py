@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
+from cytoseg.slides.bit_depth import brightest, clipped, data_bits, refuse_dark
 from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.pixel_size import tiff_mpp
 from cytoseg.slides.planes import Plane, find_plane
@@ -29,6 +30,7 @@ WHITE = 255
 
 _KINDS = {"MINISWHITE": 1, "MINISBLACK": 1, "PALETTE": 1, "RGB": 3, "YCBCR": 3, "SEPARATED": 4}
 _PREMULTIPLIED, _ALPHA = 1, 2  # ExtraSamples values; 0 means unspecified
+_SAMPLED = 16  # tiles of the coarsest level
 _CONVERT = "convert it, for example with: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
 
 
@@ -106,23 +108,22 @@ def open_tiff(source: Path | bytes, *, name: str) -> Iterator[Plane]:
         yield plane
 
 
-def page_rgb(page: Any, pixels: NDArray[Any], *, ycbcr: bool) -> NDArray[np.uint8]:
+def page_rgb(page: Any, pixels: NDArray[Any], *, ycbcr: bool, bits: int) -> NDArray[np.uint8]:
     """Convert the decoded pixels of a page to RGB.
 
     Args:
         page: Their tifffile.TiffPage.
         pixels: (H, W, S), S samples as the page stores them.
         ycbcr: Whether they are YCbCr, from ``stores_ycbcr``.
+        bits: How many bits of them hold data, from ``data_bits``.
 
     Returns:
         (H, W, 3) uint8.
     """
     kind = page.photometric.name
     if kind == "PALETTE":
-        table = np.asarray(page.colormap).T
-        # Some old writers fill the 16-bit table with 8-bit values.
-        return np.asarray(to_8bit(table, 16 if table.max() > WHITE else 8)[pixels[..., 0]], np.uint8)
-    colour = to_8bit(pixels, page.bitspersample)
+        return np.asarray(palette_of(page)[pixels[..., 0]], np.uint8)
+    colour = to_8bit(clipped(pixels, bits), bits)
     if kind == "MINISWHITE":
         colour = np.concatenate([WHITE - colour[..., :1], colour[..., 1:]], axis=-1)
     if ycbcr:
@@ -134,6 +135,13 @@ def page_rgb(page: Any, pixels: NDArray[Any], *, ycbcr: bool) -> NDArray[np.uint
     if extra and extra[0] in (_PREMULTIPLIED, _ALPHA):
         colour = on_white(colour, premultiplied=extra[0] == _PREMULTIPLIED)
     return np.repeat(colour[..., :1], 3, axis=-1) if _KINDS[kind] == 1 else colour[..., :3]
+
+
+def palette_of(page: Any) -> NDArray[np.uint8]:
+    """Return the colours of a page's palette, (N, 3) uint8 RGB."""
+    table = np.asarray(page.colormap).T
+    # Some old writers fill the 16-bit table with 8-bit values.
+    return to_8bit(table, 16 if table.max() > WHITE else 8)
 
 
 class TiffSlide(Reader):
@@ -162,7 +170,7 @@ class TiffSlide(Reader):
                 # tifffile loads long tags lazily, so access them before the file is closed.
                 self._palettes = [page.colormap for page in pages]
                 ycbcr = [stores_ycbcr(page) for page in pages]
-                self.mpp = tiff_mpp(plane)
+                self.mpp, self._bits = tiff_mpp(plane), data_bits(plane.page, plane.pixels)
                 tables = [TileTable(page, self.path) for page in pages]
             except DAMAGE as error:
                 raise SlideError(f"{self.path.name}: the TIFF is damaged ({error}). Copy the file again.") from error
@@ -176,6 +184,8 @@ class TiffSlide(Reader):
         self.levels: Sequence[Level] = _levels(self._pages)
         # TileTable does not depend on the file position, so threads and forked workers do not disturb each other.
         self._file = self.path.open("rb", buffering=0)
+        if self._bits > 8:
+            self._refuse_dark()
 
     def read_region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
         """Read a region from one level; see `Slide.read_region`."""
@@ -193,9 +203,27 @@ class TiffSlide(Reader):
                 top, left = max(y, part.y), max(x, part.x)
                 bottom, right = min(y + tiles.height, part.y + part.height), min(x + tiles.width, part.x + part.width)
                 out[top - wanted.y : bottom - wanted.y, left - wanted.x : right - wanted.x] = page_rgb(
-                    page, samples[top - y : bottom - y, left - x : right - x], ycbcr=self._ycbcr[level]
+                    page,
+                    samples[top - y : bottom - y, left - x : right - x],
+                    ycbcr=self._ycbcr[level],
+                    bits=self._bits,
                 )
         return out
+
+    def _refuse_dark(self) -> None:
+        """Check a sample of the coarsest level's tiles, see `refuse_dark`."""
+        page, tiles, largest = self._pages[-1], self._tiles[-1], 0
+        rows, columns = range(0, page.imagelength, tiles.height), range(0, page.imagewidth, tiles.width)
+        places = [(x, y) for y in rows for x in columns]
+        for place in places[:: 1 + len(places) // _SAMPLED]:
+            with contextlib.suppress(SlideError):  # damage is reported where it is read
+                samples = tiles.read(self._file.fileno(), *place)
+                largest = max(largest, 0 if samples is None else brightest(samples))
+        try:
+            refuse_dark(largest, bits=self._bits, kind=page.photometric.name, name=self.path.name)
+        except SlideError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""
