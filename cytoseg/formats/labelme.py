@@ -5,7 +5,7 @@ import contextlib
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -157,9 +157,10 @@ def read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> l
         return []
     shapes: list[Shape] = []
     left_px = MAX_MASKS_PX
+    sides = (_side(content.get("imageWidth")), _side(content.get("imageHeight")))
     for number, entry in enumerate(entries, start=1):
         try:
-            shapes.append(_read_shape(entry, f"{name}, shape {number}", left_px))
+            shapes.append(_at_its_marks(_read_shape(entry, f"{name}, shape {number}", left_px), sides))
             left_px -= 0 if shapes[-1].mask is None else shapes[-1].mask.size
         except LabelError as error:
             problems.append(str(error))
@@ -251,6 +252,19 @@ def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
     if not mask.any():
         raise LabelError(f"{where}: the mask is empty. Delete the shape or draw it again.")
     return mask
+
+
+def _at_its_marks(shape: Shape, sides: tuple[object, object]) -> Shape:
+    """Place a mask as large as its image at the image's corner if its points are the box around its marks.
+
+    labelme crops a mask to its box. Some programs write the box but do not crop.
+    """
+    if shape.mask is None or shape.mask.shape[::-1] != sides:
+        return shape
+    columns, rows = (np.flatnonzero(shape.mask.any(axis=axis)) for axis in (0, 1))
+    around = ((columns[0], rows[0]), (columns[-1], rows[-1]))
+    is_box = np.all(np.abs(np.array(shape.points) - np.array(around)) <= 1)
+    return replace(shape, points=((0.0, 0.0), shape.points[1])) if is_box else shape
 
 
 def _foreground(image: Image.Image) -> NDArray[np.bool_]:

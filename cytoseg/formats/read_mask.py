@@ -17,6 +17,7 @@ from cytoseg.slides.image import TIFF_STARTS
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.regular_file import kind_unless_file
+from cytoseg.slides.tiff import palette_of
 from cytoseg.slides.tile_table import gaps
 
 _FORMATS = ("PNG", "BMP", "JPEG", "WEBP", "GIF", "JPEG2000")  # all but the first two are only refused by name
@@ -84,18 +85,17 @@ def _picture_values(path: Path, start: bytes, name: str) -> NDArray[Any]:
             raise LabelError(f"{name}: holds 16-bit colours, not one channel of class ids. {_EXPORT}")
         values = np.asarray(image)
         if image.mode == "P":
-            _check_palette(values, image, name)
+            _check_palette(values, np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3), name)
         if kind == 0 and depth in (2, 4):
             values = values // (255 // (2**depth - 1))  # Pillow rescales them to 0 to 255
         return turned(values, picture_turn(image, path))
 
 
-def _check_palette(values: NDArray[np.uint8], image: Image.Image, name: str) -> None:
-    """Refuse a grey palette whose greys differ from its indices: some programs reorder palettes."""
-    palette = image.getpalette("RGB") or []
-    used = [int(i) for i in np.flatnonzero(np.bincount(values.ravel(), minlength=256))]
-    colours = [tuple(palette[3 * i : 3 * i + 3]) for i in used]
-    greys = [colour[0] for colour in colours if len(set(colour)) == 1 and len(colour) == 3]
+def _check_palette(values: NDArray[Any], palette: NDArray[np.uint8], name: str) -> None:
+    """Refuse a grey palette, (N, 3), whose greys differ from its indices: some programs reorder palettes."""
+    used = [int(i) for i in np.unique(values)]
+    colours = [palette[i].tolist() for i in used if i < len(palette)]
+    greys = [colour[0] for colour in colours if len(set(colour)) == 1]
     if len(greys) == len(used) > 1 and sorted(greys) == sorted(used) and greys != used:
         raise LabelError(f"{name}: its palette shows ids {used} as greys {greys}. Export the mask without a palette.")
     if set(greys) == {0, IGNORE} and len(used) == 2 and greys != [0, IGNORE]:
@@ -122,6 +122,8 @@ def _tiff_values(path: Path, name: str) -> NDArray[Any]:
         values = page.asarray()
         if values.ndim == 3 and page.planarconfig == 2:
             values = np.moveaxis(values, 0, -1)
+        if page.colormap is not None and values.dtype == np.uint8:
+            _check_palette(values, palette_of(page), name)
         return turned(values, tiff_turn(page))
 
 

@@ -27,7 +27,7 @@ _WORDS = {
 _INCH = 2
 _OF_TAG = {_INCH: 25400.0, 3: 1e4, 4: 1e3, 5: 1.0}  # of the ResolutionUnit values, 4 and 5 as in libraries; 1 is none
 _PER_PIXEL = re.compile(r"(/| per )\s*(px|pixels?)\s*$", re.IGNORECASE)
-_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|&#(\d{1,6});")
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|&#x([0-9a-fA-F]{1,5});|&#(\d{1,6});")
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
 _APERIO = re.compile(r"(?:^|\|)\s*MPP\s*[=:]([^|\r\n]{1,64})", re.MULTILINE | re.IGNORECASE)
 _WITH_UNIT = re.compile(r"([^a-zµμ\u00c2\u00c5]*[0-9.](?:e[+-]?\d+)?)\s*(\D*)", re.IGNORECASE)
@@ -38,12 +38,16 @@ def micrometres_in(unit: str) -> float | None:
 
     Args:
         unit: A symbol or a word: ``µm`` with either of the two characters, ``um``, ``micron``, ``inch``, ``cm``, ...;
-            also as ImageJ escapes it (``\u00B5m``), or as UTF-8 that was read as Latin-1.
+            also as ImageJ escapes it (``\u00B5m``), as XML does, or as UTF-8 that was read as Latin-1.
     """
-    plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16) if found[1] else int(found[2])), unit.strip())
+    plain = _ESCAPED.sub(_character, unit.strip())
     symbol = plain.replace("\u00c2", "").replace("\u03bc", "\u00b5").replace("\u212b", "\u00c5").strip()
     word = symbol.lower().replace("metre", "meter")
     return _MICROMETRES.get(symbol, _WORDS.get(word, _WORDS.get(word.removesuffix("s"))))
+
+
+def _character(escape: re.Match[str]) -> str:
+    return chr(int(escape[3]) if escape[3] else int(escape[1] or escape[2], 16))
 
 
 def number_in(text: str) -> float | None:
@@ -98,6 +102,8 @@ def _of_aperio(page: Any) -> float | None:
 
 
 def _of_tags(page: Any) -> float | None:
+    first = page.parent.pages.first
+    page = first if first.is_imagej else page  # ImageJ describes a stack on its first page only
     unit = page.tags.valueof("ResolutionUnit", _INCH)
     of_tag = _OF_TAG.get(int(unit)) if isinstance(unit, int) else None
     across = _imagej_unit(page, "unit") or of_tag

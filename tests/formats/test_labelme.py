@@ -352,6 +352,24 @@ def test_a_mask_that_was_moved_keeps_its_pixels(
     assert np.flatnonzero((label_map == 1).any(axis=1)).tolist() == [2]
 
 
+@pytest.mark.parametrize(
+    ("points", "corner"),
+    [([[2, 1], [4, 2]], (0, 0)), ([[2, 1], [5, 3]], (0, 0)), ([[0, 0], [5, 3]], (0, 0)), ([[1, 2], [6, 5]], (1, 2))],
+)
+def test_a_mask_of_the_whole_image_lies_at_its_corner_if_the_points_are_its_box(
+    tmp_path: Path, write_labelme: Write, classes: ClassList, points: list[list[float]], corner: tuple[int, int]
+) -> None:
+    """labelme crops masks to their box; one that was not cropped was placed at the box and so shifted."""
+    whole = np.zeros((4, 6), np.uint8)
+    whole[1:3, 2:5] = 255
+    shape = {"label": "cell", "shape_type": "mask", "points": points, "mask": base64_png(whole)}
+    found = paint(read_well(write_labelme(tmp_path, "a", [shape])).annotation, classes)
+    expected = np.zeros((4, 6), np.uint8)
+    x, y = corner
+    expected[y + 1 : y + 3, x + 2 : x + 5] = 1
+    assert found.tolist() == expected.tolist()
+
+
 def test_masks_that_claim_to_be_huge_are_refused_unread(tmp_path: Path, write_labelme: Write) -> None:
     for side in (2**15, 2**18):
         data = bytearray(png([[1]]))

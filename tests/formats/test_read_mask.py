@@ -107,6 +107,22 @@ def test_palettes_that_contradict_their_indices_are_refused(tmp_path: Path) -> N
         read_mask(tmp_path / "a.png", name="m")
 
 
+def test_palettes_of_tiffs_count_as_those_of_pngs(tmp_path: Path) -> None:
+    def write(ids: NDArray[np.uint8], *greys: int, unit: int = 257) -> Path:
+        table = np.full((3, 256), 7 * unit, np.uint16)
+        table[:, : len(greys)] = np.array(greys, np.uint16) * np.uint16(unit)
+        tifffile.imwrite(tmp_path / "a.tif", ids, photometric="palette", colormap=table)
+        return tmp_path / "a.tif"
+
+    assert read_mask(write(IDS, 0, 1, 2, 3), name="m").tolist() == IDS.tolist()
+    assert read_mask(write(IDS, 9, 0, 50, 255), name="m").tolist() == IDS.tolist()
+    for unit in (257, 1):  # some writers fill the table with 8-bit values
+        with pytest.raises(LabelError, match=r"palette shows ids \[0, 1, 2, 3\] as greys \[1, 0, 2, 3\]"):
+            read_mask(write(IDS, 1, 0, 2, 3, unit=unit), name="m")
+        with pytest.raises(LabelError, match="palette shows id 0 white and 1 black"):
+            read_mask(write(IDS & np.uint8(1), 255, 0, unit=unit), name="m")
+
+
 def test_a_16_bit_colour_mask_is_refused(tmp_path: Path) -> None:
     data = bytearray(grey_png(IDS, 8))
     data[24], data[25] = 16, 2  # bits and kind

@@ -26,7 +26,7 @@ def mpp_of(path: Path) -> float | None:
     ("unit", "expected"),
     [
         *[(unit, 1.0) for unit in ("µm", "μm", "um", "micron", "Microns", "micrometre", "micrometers", " µm ")],
-        *[(unit, 1.0) for unit in (r"\u00B5m", r"\u03bcm", "Âµm", "&#181;m")],
+        *[(unit, 1.0) for unit in (r"\u00B5m", r"\u03bcm", "Âµm", "&#181;m", "&#xB5;m")],
         *[(unit, 25400.0) for unit in ("in", "inch", "inches", '"')],
         *[(unit, 1e4) for unit in ("cm", "centimeter", "Centimetres")],
         *[("nm", 1e-3), ("mm", 1e3), ("m", 1e6), ("Å", 1e-4), ("angstrom", 1e-4)],
@@ -105,6 +105,12 @@ def test_imagej(
     description = f"ImageJ=1.54f\nunit={unit}\nmin=0.0\n"
     options = {"description": description, "metadata": None, "resolution": (pixels, pixels), "resolutionunit": "NONE"}
     assert mpp_of(write_tiff(speckles, tile=tile, **options)) == (expected and pytest.approx(expected))
+
+
+@KINDS
+def test_imagej_states_the_unit_of_a_stack_on_its_first_page(write_tiff: Write, speckles: Pixels, tile: Any) -> None:
+    options: dict[str, Any] = {"imagej": True, "resolution": (2, 2), "metadata": {"unit": "um", "axes": "ZYXS"}}
+    assert mpp_of(write_tiff(np.stack([speckles] * 3), photometric="rgb", tile=tile, **options)) == 0.5
 
 
 @KINDS
