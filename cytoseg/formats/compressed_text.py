@@ -53,7 +53,7 @@ def plain_stems(path: Path, member: str | None = None) -> tuple[str, ...]:
         member: One of several files in a .zip, which alone gives the stem.
     """
     name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-    members = [PurePosixPath(found).name for found in ([member] if member else json_members(path))]
+    members = [_place(found).name for found in ([member] if member else json_members(path))]
     found = members if member else [name, *members]
     return tuple(dict.fromkeys(text[: -len(Path(text).suffix)] if Path(text).suffix else text for text in found))
 
@@ -113,7 +113,7 @@ def _read_member(path: Path, name: str, member: str | None) -> bytes:
 
 def _instead(path: Path) -> str:
     """List the first files of an archive for a message."""
-    members = [one_line(PurePosixPath(member).name, max_chars=_LONGEST_NAME) for member in _members(path) if member]
+    members = [one_line(_place(member).name, max_chars=_LONGEST_NAME) for member in _members(path) if member]
     return f" ({join_first(members, max_parts=_SHOWN, between=', ')})" if members else ""
 
 
@@ -133,8 +133,13 @@ def _members(path: Path) -> list[str]:
         return []
 
 
+def _place(member: str) -> PurePosixPath:
+    """Return the path of a member; some programs for Windows separate its parts by backslashes."""
+    return PurePosixPath(member.replace("\\", "/"))
+
+
 def _is_json(member: str) -> bool:
-    place = PurePosixPath(member)
+    place = _place(member)
     # macOS adds a metadata twin of each file in a separate folder.
     return place.suffix.lower() in _JSON and not place.name.startswith(".") and "__MACOSX" not in place.parts
 

@@ -218,7 +218,9 @@ def _read_points(value: object, kind: Kind, where: str) -> Points:
         return points
     if len(points) < fewest or (most is not None and len(points) > most):
         wanted = f"at least {fewest}" if most is None else str(fewest)
-        raise LabelError(f"{where}: a {kind} has {wanted} points, found {len(points)}. Draw the shape again.")
+        article = "an" if kind.startswith("o") else "a"
+        noun = "point" if wanted == "1" else "points"
+        raise LabelError(f"{where}: {article} {kind} has {wanted} {noun}, found {len(points)}. Draw the shape again.")
     return points
 
 

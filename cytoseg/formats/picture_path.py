@@ -10,6 +10,9 @@ from cytoseg.quoting import short_repr
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 """Lower-case suffixes of images."""
 
+_FEW = 3
+"""Most images beside a file that are named if none resembles ``imagePath``."""
+
 _FORMATS = {suffix: suffix.replace("jpeg", "jpg").replace("tiff", "tif") for suffix in PICTURES}
 
 
@@ -46,7 +49,9 @@ def find_picture(text: object, path: Path, *, root: Path) -> Path:
     if len(fitting or beside) == 1:
         return (fitting or beside)[0]
     place = f"is an absolute path and '{written.name}' is not next to the file" if absolute else "does not exist"
-    if others := " or ".join(sorted({candidate.name for candidate in (*near, *own)})):
+    few = [child for child in _children(path.parent, root) if child.suffix.lower() in PICTURES]
+    candidates = [*near, *own] or (few if len(few) <= _FEW else [])
+    if others := " or ".join(sorted({candidate.name for candidate in candidates})):
         raise LabelError(f"{name}: the image '{text}' {place}. If it is {others}, write that as imagePath.")
     raise LabelError(f"{name}: the image '{text}' {place}. Put it there, or save the file with its image data.")
 

@@ -30,6 +30,7 @@ _MASK_CHANNELS = (1, 2, 3, 4)
 _LIMIT = "CYTOSEG_MAX_PICTURE_PX"
 _START = 32  # bytes that identify the format
 _PNG_DEPTH, _PNG_KIND = 24, 25  # offsets of a PNG's bit depth and colour type (0 is grey)
+_DISPLAYED = 32  # a palette whose greys are all darker is not meant to be looked at
 _EXPORT = "Export ids, not colours."
 
 
@@ -92,11 +93,16 @@ def _picture_values(path: Path, start: bytes, name: str) -> NDArray[Any]:
 
 
 def _check_palette(values: NDArray[Any], palette: NDArray[np.uint8], name: str) -> None:
-    """Refuse a grey palette, (N, 3), whose greys differ from its indices: some programs reorder palettes."""
+    """Refuse a grey palette, (N, 3), whose greys seem to be the ids: some programs reorder or compact palettes.
+
+    Greys for display are far apart, such as 0 and 255, or 0, 128 and 255; then the indices are the ids.
+    """
     used = [int(i) for i in np.unique(values)]
     colours = [palette[i].tolist() for i in used if i < len(palette)]
     greys = [colour[0] for colour in colours if len(set(colour)) == 1]
-    if len(greys) == len(used) > 1 and sorted(greys) == sorted(used) and greys != used:
+    others = [grey for grey in greys if grey != IGNORE]
+    alike = sorted(greys) == sorted(used) or 0 < max(others, default=0) < _DISPLAYED
+    if len(greys) == len(used) > 1 and greys != used and alike:
         raise LabelError(f"{name}: its palette shows ids {used} as greys {greys}. Export the mask without a palette.")
     if set(greys) == {0, IGNORE} and len(used) == 2 and greys != [0, IGNORE]:
         raise LabelError(f"{name}: its palette shows id {used[0]} white and {used[1]} black. Export it without one.")

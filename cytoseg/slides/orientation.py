@@ -47,7 +47,10 @@ def picture_turn(image: ImageFile.ImageFile, source: Path | bytes) -> int:
         source: The file, or its bytes.
     """
     if image.format == "PNG" and not _metadata_follows_pixels(source):
-        exif = Image.Image.getexif(image)  # getexif of a PNG decodes all of it to find metadata after the pixels
+        try:
+            exif = Image.Image.getexif(image)  # getexif of a PNG decodes all of it to find metadata after the pixels
+        except SyntaxError:  # the metadata is not EXIF
+            return 1
     else:
         exif = image.getexif()
     turn = exif.get(_TAG, 1)

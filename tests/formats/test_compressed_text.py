@@ -47,6 +47,18 @@ def test_names_tell_geojson_and_the_slide(tmp_path: Path) -> None:
     assert plain_stems(tmp_path / "a.svs.geojson.gz") == ("a.svs",)
 
 
+def test_a_zip_with_backslashes_is_read_as_one_with_slashes(tmp_path: Path) -> None:
+    made = make_zip(
+        tmp_path / "w.zip", "out\\slide_8.svs.geojson", "__MACOSX\\out\\._slide_8.svs.geojson", "out\\a.txt"
+    )
+    assert is_geojson_name(made)
+    assert plain_stems(made) == ("w", "slide_8.svs")
+    assert read_unpacked(made, name="w") == b"[]"
+    empty = make_zip(tmp_path / "e.zip", "out\\a.txt")
+    with pytest.raises(LabelError, match=r"e: holds no GeoJSON file \(a\.txt\)\."):
+        read_unpacked(empty, name="e")
+
+
 @pytest.mark.parametrize(
     ("names", "says"),
     [

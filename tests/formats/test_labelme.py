@@ -416,6 +416,23 @@ def test_a_missing_picture_is_named(tmp_path: Path, write_labelme: Write, writte
     assert f"a.json: the image '{written}' does not exist" in problem
 
 
+@pytest.mark.parametrize("count", [0, 1, 3, 4])
+def test_of_few_pictures_beside_a_missing_one_all_are_named(
+    tmp_path: Path, write_labelme: Write, write_picture: Write, count: int
+) -> None:
+    path = write_labelme(tmp_path, "a", imagePath="old.png")
+    path.with_suffix(".png").unlink()
+    for number in range(count):
+        write_picture(tmp_path / f"new {number}.png")
+    (problem,) = problems_of(path)
+    named = {1: "new 0.png", 3: "new 0.png or new 1.png or new 2.png"}.get(count)
+    assert problem == "a.json: the image 'old.png' does not exist. " + (
+        f"If it is {named}, write that as imagePath."
+        if named
+        else "Put it there, or save the file with its image data."
+    )
+
+
 @pytest.mark.parametrize("written", [None, 7, "", ".", "a\0.png"])
 def test_an_unusable_image_path_is_refused(
     tmp_path: Path, write_labelme: Write, write_picture: Write, written: object

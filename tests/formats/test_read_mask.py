@@ -107,6 +107,28 @@ def test_palettes_that_contradict_their_indices_are_refused(tmp_path: Path) -> N
         read_mask(tmp_path / "a.png", name="m")
 
 
+@pytest.mark.parametrize(
+    ("greys", "refused"),
+    [
+        *[((0, 2, 5, 6), True), ((0, 1, 255, 2), True), ((0, 2, 255), True), ((1, 2), True), ((7, 7), True)],
+        *[((0, 128, 255), False), ((0, 255), False), ((0, 85, 170, 255), False), ((40, 80), False), ((0, 1, 2), False)],
+    ],
+)
+def test_compacted_palettes_are_refused_and_palettes_for_display_are_not(
+    tmp_path: Path, greys: tuple[int, ...], refused: bool
+) -> None:
+    """Programs that remove unused colours turn ids 0, 2 and 5 into the indices 0, 1 and 2."""
+    ids = np.arange(len(greys), dtype=np.uint8)[None]
+    image = Image.fromarray(ids)
+    image.putpalette([value for grey in greys for value in (grey, grey, grey)])
+    image.save(tmp_path / "a.png")
+    if refused:
+        with pytest.raises(LabelError, match=r"palette shows ids \[0, 1.*\] as greys \["):
+            read_mask(tmp_path / "a.png", name="m")
+    else:
+        assert read_mask(tmp_path / "a.png", name="m").tolist() == ids.tolist()
+
+
 def test_palettes_of_tiffs_count_as_those_of_pngs(tmp_path: Path) -> None:
     def write(ids: NDArray[np.uint8], *greys: int, unit: int = 257) -> Path:
         table = np.full((3, 256), 7 * unit, np.uint16)

@@ -65,6 +65,15 @@ def test_a_png_cut_short_is_left_to_pillow(speckles: NDArray[np.uint8]) -> None:
         _turn(_png(speckles)[:3000])
 
 
+def test_metadata_that_is_not_exif_turns_nothing(four_colours: NDArray[np.uint8]) -> None:
+    plain = _png(four_colours)
+    header = 8 + 25
+    for content in (b"", b"none of this is EXIF"):
+        damaged = plain[:header] + _chunk(b"eXIf", content) + plain[header:]
+        assert _turn(damaged) == 1
+        assert_array_equal(read_picture(damaged, name="a"), four_colours)
+
+
 def test_text_before_the_pixels_does_not_count(four_colours: NDArray[np.uint8]) -> None:
     plain = _png(four_colours)
     header = 8 + 25
