@@ -30,7 +30,7 @@ _MASK_CHANNELS = (1, 2, 3, 4)
 _LIMIT = "CYTOSEG_MAX_PICTURE_PX"
 _START = 32  # bytes that identify the format
 _PNG_DEPTH, _PNG_KIND = 24, 25  # offsets of a PNG's bit depth and colour type (0 is grey)
-_DISPLAYED = 32  # a palette whose greys are all darker is not meant to be looked at
+_DISPLAYED = 32  # a palette whose greys are all darker is not meant for display
 _EXPORT = "Export ids, not colours."
 
 

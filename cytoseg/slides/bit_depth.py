@@ -51,7 +51,7 @@ def refuse_dark(largest: int, *, bits: int, kind: str, name: str) -> None:
     Args:
         largest: The largest value of an image or of a sample of it; 0 is an image without light.
         bits: From ``data_bits``.
-        kind: ``RGB`` or ``MINISBLACK``; others are not looked at.
+        kind: ``RGB`` or ``MINISBLACK``; others are not checked.
         name: The file's name in messages.
 
     Raises:

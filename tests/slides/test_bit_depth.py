@@ -48,9 +48,7 @@ def test_a_stated_depth_is_scaled_to_8_bits(
 
 
 @KINDS
-def test_a_depth_that_nobody_states_is_refused_rather_than_read_as_black(
-    write_tiff: Write, speckles: Pixels, tile: Any
-) -> None:
+def test_an_unstated_depth_is_refused_rather_than_read_as_black(write_tiff: Write, speckles: Pixels, tile: Any) -> None:
     with pytest.raises(SlideError, match=DARK):
         read(write_tiff(camera(speckles, 12), tile=tile))
     alpha = np.full((*speckles.shape[:2], 1), 65535, np.uint16)
