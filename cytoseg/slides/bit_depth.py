@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
@@ -33,11 +32,6 @@ def data_bits(page: Any, pixels: Mapping[str, str]) -> int:
     if all(isinstance(value, int) for value in values) and 255 <= max(values) < 2**bits:
         return int(max(values)).bit_length()
     return bits
-
-
-def clipped(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Limit 16-bit values to those of ``bits`` bits, in case a file states too few."""
-    return np.minimum(pixels, np.uint16(2**bits - 1)) if pixels.dtype == np.uint16 and bits < _BITS else pixels
 
 
 def brightest(pixels: NDArray[Any]) -> int:

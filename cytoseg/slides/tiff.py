@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, downsample_of, overlap
-from cytoseg.slides.bit_depth import brightest, clipped, data_bits, refuse_dark
+from cytoseg.slides.bit_depth import brightest, data_bits, refuse_dark
 from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.slides.pixel_size import tiff_mpp
 from cytoseg.slides.planes import Plane, find_plane
@@ -48,6 +48,11 @@ def to_8bit(pixels: NDArray[Any], bits: int) -> NDArray[np.uint8]:
         return pixels.astype(np.uint8, copy=False)
     largest = 2**bits - 1
     return np.asarray((pixels.astype(np.uint32) * 255 + largest // 2) // largest, np.uint8)
+
+
+def clipped(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Limit 16-bit values to those of ``bits`` bits, in case a file states too few."""
+    return np.minimum(pixels, np.uint16(2**bits - 1)) if pixels.dtype == np.uint16 and bits < 16 else pixels
 
 
 def on_white(pixels: NDArray[np.uint8], *, premultiplied: bool = False) -> NDArray[np.uint8]:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
-from cytoseg.slides.bit_depth import clipped
 from cytoseg.slides.image import read_picture
 from cytoseg.slides.open import open_slide
+from cytoseg.slides.tiff import clipped
 
 Write = Callable[..., Path]
 Pixels = NDArray[Any]
