@@ -89,7 +89,7 @@ def tune_decoder(
     """
     settings = replace(settings, steps=steps_of(labelled, settings))
     weights = class_weights(labelled.label_maps, decoder.classes).to(device)
-    held = held_out_slides(labelled, seed=settings.seed) if settings.early_stopping else ()
+    held = _held_out(labelled, settings)
     trained_on = labelled.only([i for i, slide in enumerate(labelled.slides) if slide not in held])
     judged = labelled.only([i for i, slide in enumerate(labelled.slides) if slide in held])
     state = _new_state(decoder, settings, device)
@@ -140,10 +140,11 @@ def steps_of(labelled: LabelledPictures, settings: TuneSettings) -> int:
     """Return the number of steps: fewer with few crops, to avoid overfitting.
 
     Args:
-        labelled: The crops.
+        labelled: The crops; those of held-out slides are not trained on and do not count.
         settings: Limited by ``steps`` or ``passes``, whichever comes first.
     """
-    pixels = sum(int((label_map != IGNORE).sum()) for label_map in labelled.label_maps)
+    held, pairs = _held_out(labelled, settings), zip(labelled.slides, labelled.label_maps, strict=True)
+    pixels = sum(int((label_map != IGNORE).sum()) for slide, label_map in pairs if slide not in held)
     passes = math.ceil(settings.passes * pixels / (settings.batch * settings.size_px**2))
     return min(settings.steps, max(passes, MIN_STEPS))
 
@@ -173,19 +174,24 @@ def _update(
     settings: TuneSettings,
     taught: _MeanTeacher | None = None,
 ) -> float:
-    """Update from (B, 3, H, W) and (B, H, W); return the loss, 0 if nothing is labelled."""
+    """Update from (B, 3, H, W) and (B, H, W); return the loss, 0 if nothing is labelled: then only the teacher acts."""
     x, target = (part.to(weights.device) for part in batch)
-    if not (target != IGNORE).any():
-        return 0.0
     set_rates(state, settings)
-    with autocast(weights.device, settings.precision):
-        scores = state.network.train()(x)
-    loss = F.cross_entropy(scores, target, weight=weights, ignore_index=IGNORE)
+    state.network.train()
     state.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
+    loss = torch.zeros((), device=weights.device)
+    if (target != IGNORE).any():
+        with autocast(weights.device, settings.precision):
+            scores = state.network(x)
+        loss = F.cross_entropy(scores, target, weight=weights, ignore_index=IGNORE)
+        loss.backward()  # type: ignore[no-untyped-call] # torch's annotation is missing
     if taught is not None:
         taught.backward(state, settings, weights.device)
     return apply_gradients(state, loss, what="decoder", advice=_NOT_FINITE)
+
+
+def _held_out(labelled: LabelledPictures, settings: TuneSettings) -> tuple[str, ...]:
+    return held_out_slides(labelled, seed=settings.seed) if settings.early_stopping else ()
 
 
 def held_out_slides(labelled: LabelledPictures, *, seed: int) -> tuple[str, ...]:

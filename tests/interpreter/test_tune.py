@@ -13,10 +13,10 @@ from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import CheckpointError, LabelError
 from cytoseg.features.extract import to_input
-from cytoseg.interpreter import labelled_training, tune
+from cytoseg.interpreter import labelled_training, mean_teacher, tune
 from cytoseg.interpreter.decoder import Decoder
 from cytoseg.interpreter.labelled_training import LabelledPictures
-from cytoseg.interpreter.mean_teacher import Unlabelled
+from cytoseg.interpreter.mean_teacher import Unlabelled, UnlabelledParts
 from cytoseg.interpreter.part_draw import class_weights
 from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.tune import held_out_slides, steps_of, tune_decoder
@@ -131,6 +131,19 @@ def test_parts_without_a_label_change_nothing(label_map: NDArray[np.uint8]) -> N
     torch.testing.assert_close(_weights(decoder), before, atol=0, rtol=0)
 
 
+def test_unlabelled_slides_teach_also_when_a_step_drew_no_label(label_map: NDArray[np.uint8]) -> None:
+    decoder, crop = _decoder(), to_input(COLOURS[label_map][None, :16, :16])[0]
+    before = _weights(decoder)
+    state, weights = tune._new_state(decoder, SETTINGS, CPU), class_weights([label_map], 3)
+    state.step = 3  # of 4: full weight
+    taught = tune._MeanTeacher(UnlabelledParts(Unlabelled(lambda _: crop, 1.0), batch=2, seed=0), 1.0)
+    nothing = torch.zeros(1, 3, 8, 8), torch.full((1, 8, 8), 255)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mean_teacher, "CONFIDENT", 0.0)
+        assert tune._update(state, nothing, weights, SETTINGS, taught) == 0.0
+    assert not torch.equal(before["head.weight"], _weights(decoder)["head.weight"])
+
+
 def test_a_nan_loss_ends_the_tuning_before_the_weights_are_changed(label_map: NDArray[np.uint8]) -> None:
     decoder = _decoder()
     state, weights = tune._new_state(decoder, SETTINGS, CPU), torch.tensor([1.0, np.inf, 1.0])
@@ -195,6 +208,13 @@ def test_few_crops_take_fewer_steps(label_map: NDArray[np.uint8]) -> None:
     assert steps_of(labelled, replace(settings, steps=600)) == 600
     assert steps_of(labelled, replace(settings, passes=1.0)) == 400
     assert steps_of(labelled, replace(settings, passes=1.0, steps=30)) == 30
+
+
+def test_pixels_of_held_out_slides_do_not_count_as_trained_on(label_map: NDArray[np.uint8]) -> None:
+    labelled = _labelled(label_map, *TWENTY[:10])
+    settings = replace(SETTINGS, steps=3000, passes=100.0)  # 100 * 10 * 480 / (2 * 16 * 16) is 937.5
+    assert steps_of(labelled, settings) == 938
+    assert steps_of(labelled, replace(settings, early_stopping=True)) == 750  # two of ten slides are held out
 
 
 def test_a_tuning_ends_with_its_passes(label_map: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
