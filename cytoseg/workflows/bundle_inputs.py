@@ -44,6 +44,7 @@ def training_inputs(recipe: Recipe, train: Sequence[LabelledCrop], backbone: dic
         "interpreter": recipe.section("interpreter"),
         "decoder": recipe.section("decoder") if "decoder" in kinds else None,
         "student": recipe.section("student") if "student" in kinds else None,
+        "tiles": [recipe.tile_px(), recipe.predict.overlap_px] if "student" in kinds else None,
         "segdiff": recipe.section("segdiff") if recipe.interpreter.kind == "segdiff" else None,
         "unlabelled": unlabelled_inputs(recipe) if slides else None,
     }

@@ -41,8 +41,12 @@ def unlabelled_slides(recipe: Recipe) -> Iterator[Unlabelled | None]:
 
 
 def unlabelled_inputs(recipe: Recipe) -> dict[str, Any]:
-    """Return what determines the unlabelled crops of a recipe: its slides, as files, and which are test slides."""
-    return {**recipe.section("slides"), "files": slide_files(recipe), "test_slides": list(recipe.labels.test_slides)}
+    """Return what determines the unlabelled crops of a recipe: its slides, as files, and which are test slides.
+
+    The size of the training crops is part of it: their centres are drawn on slides that hold one.
+    """
+    slides = {**recipe.section("slides"), "files": slide_files(recipe), "crops_px": recipe.crops.size_px}
+    return {**slides, "test_slides": list(recipe.labels.test_slides)}
 
 
 @contextlib.contextmanager

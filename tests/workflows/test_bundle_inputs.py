@@ -14,6 +14,9 @@ def test_a_student_is_trained_again_after_a_change_to_its_teacher_or_to_the_unla
     assert origin("decoder.steps=7") != first  # the teacher is a decoder by default
     assert origin("student.teacher=mlps", "decoder.steps=7") == mlps != first
     assert origin("slides.background.rule=none") != first
+    assert origin("predict.tile_px=64", "predict.overlap_px=16") != origin("predict.tile_px=64", "predict.overlap_px=8")
+    assert origin("labels.crop_px=128") != first  # the unlabelled crops have the size of a tile
+    assert origin("crops.size_px=32") != first
     labelled = origin("student.crops=0")
     assert origin("student.crops=0", "slides.background.rule=none") == labelled != first
     assert origin("student.crops=0", "decoder.unlabelled=1", "slides.background.rule=none")["unlabelled"] is not None
@@ -22,4 +25,6 @@ def test_a_student_is_trained_again_after_a_change_to_its_teacher_or_to_the_unla
 @pytest.mark.parametrize("kind", ["mlps", "segdiff"])
 def test_a_kind_trained_on_labels_only_does_not_depend_on_the_unlabelled_slides(kind: str) -> None:
     recipe = load_recipe("quickstart", [f"interpreter.kind={kind}", "decoder.unlabelled=1"])
-    assert training_inputs(recipe, (), {})["unlabelled"] is None
+    inputs = training_inputs(recipe, (), {})
+    assert inputs["unlabelled"] is None
+    assert inputs["tiles"] is None
