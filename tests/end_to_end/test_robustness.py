@@ -58,16 +58,6 @@ def test_an_unknown_corruption_is_refused_with_the_nearest_name(home: Path, cyto
     )
 
 
-def test_a_recipe_without_a_pixel_size_is_refused(home: Path, cytoseg: Callable[..., Result]) -> None:
-    result = cytoseg(*COMMAND, "slides.mpp=null")
-    assert result.exit_code == 2
-    assert "recipe tiny states no pixel size" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-    assumed = cytoseg(*COMMAND, "slides.mpp=null", "slides.assume_mpp={made: 0.5}")
-    assert assumed.exit_code == 2
-    assert "slides.assume_mpp to one value" in assumed.stderr
-
-
 def test_crops_without_an_object_are_refused(home: Path, cytoseg: Callable[..., Result]) -> None:
     result = cytoseg(*COMMAND, "objects.classes=[]")
     assert result.exit_code == 2
