@@ -53,7 +53,7 @@ def run(
     if not named and not normal:
         raise RecipeError("anomaly: no slide was named. Name slides to score, or normal ones with --normal.")
     with start_run(recipe, overrides, command="anomaly") as current:
-        paths, reference = (expand(texts) if texts else [] for texts in (named, normal))
+        paths, reference = (expand(texts, command="anomaly") if texts else [] for texts in (named, normal))
         scorer = load_scorer(current, _watch)
         if reference:
             if seen := trained_on(current.recipe, reference):

@@ -23,7 +23,14 @@ from cytoseg.recipe import Recipe
 from cytoseg.shipped import shipped_models
 from cytoseg.terminal import cells, console, progress, say
 from cytoseg.workflows.crop_split import split_of
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, refuse_other_classes, start_run
+from cytoseg.workflows.recorded_command import (
+    Overrides,
+    RecipeArgument,
+    Run,
+    refuse_other_classes,
+    refuse_other_mpp,
+    start_run,
+)
 from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.trained_bundle import ensemble_method, refuse_trained_on
 
@@ -49,6 +56,7 @@ def run(
         split = split_of(current.recipe)
         bundle = load_bundle(current.folder / BUNDLE)
         refuse_other_classes(bundle.classes.names, current.recipe, command="evaluate")
+        refuse_other_mpp(bundle.mpp, current.recipe, command="evaluate")
         refuse_trained_on(bundle, split, recipe=current.recipe.name, command="evaluate")
         inputs = EvaluationInputs(
             recipe=current.recipe.name,

@@ -79,7 +79,7 @@ def run(
     """
     named, overrides = without_overrides(slides)
     with _opened_target(target, overrides, out=out) as (found, entry):
-        paths = expand(named)
+        paths = expand(named, command="predict")
         tasks = _tasks(paths, found)
         entry["slides"] = [path.name for path in paths]
         if engine == "ray":

@@ -36,7 +36,7 @@ from cytoseg.recipe import Recipe
 from cytoseg.slides.open import find_slides, open_slide
 from cytoseg.terminal import one_by_one
 from cytoseg.workflows.backbone import backbone_folder, refuse_without_denoising, run_backbone
-from cytoseg.workflows.recorded_command import Run
+from cytoseg.workflows.recorded_command import Run, refuse_other_mpp
 from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.slide_tasks import slide_task
 from cytoseg.writing import clear_leftovers, write_atomically
@@ -76,7 +76,7 @@ class Scorer:
 
     def task(self, path: Path, out: Path) -> SlideTask:
         """Return the task of a slide; its provenance identifies the model, without the thresholds."""
-        task = slide_task(path, recipe=self.recipe, bundle=self.run / BUNDLE, out=out)
+        task = slide_task(path, recipe=self.recipe, bundle=self.run / BUNDLE, out=out, command="anomaly")
         kept = {key: value for key, value in task.provenance.items() if key != "objects"}
         return replace(task, provenance={**kept, "backbone": self.backbone, "scoring": _SCORING})
 
@@ -85,7 +85,8 @@ def load_scorer(current: Run, watch: Watch) -> Scorer:
     """Load the bundle and the diffusion model of a run.
 
     Raises:
-        RecipeError: If the model works in a latent space, whose errors are not an image's.
+        RecipeError: If the model works in a latent space, whose errors are not an image's, or the bundle was trained at
+            another pixel size.
         CheckpointError: If one is missing or damaged, or the diffusion model cannot denoise.
     """
     recipe = current.recipe
@@ -95,6 +96,7 @@ def load_scorer(current: Run, watch: Watch) -> Scorer:
             "recipe without the section space, in a separate run folder."
         )
     bundle = load_bundle(current.folder / BUNDLE)
+    refuse_other_mpp(bundle.mpp, recipe, command="anomaly")
     refuse_without_denoising(backbone_folder(recipe, current.folder))
     unet, architecture, origin = run_backbone(recipe, current.folder)
     device = pick_device(recipe.training.device)

@@ -13,7 +13,7 @@ from torch import Tensor
 from cytoseg.checkpoints import is_checkpoint
 from cytoseg.classes import IGNORE
 from cytoseg.diffusion.class_map import one_hot_map
-from cytoseg.errors import CheckpointError, RecipeError
+from cytoseg.errors import RecipeError
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.bundle import EnsemblePredictor, bundle_hashes, load_bundle
 from cytoseg.labels.index import LabelledCrop, has_index
@@ -22,7 +22,7 @@ from cytoseg.seeds import seed_for
 from cytoseg.slides.settings import CropsSection
 from cytoseg.terminal import say
 from cytoseg.workflows.crop_split import split_of
-from cytoseg.workflows.recorded_command import refuse_other_classes
+from cytoseg.workflows.recorded_command import refuse_other_classes, refuse_other_mpp
 from cytoseg.workflows.run_paths import BUNDLE
 
 UNKNOWN_SHARE = 0.1
@@ -101,9 +101,9 @@ def crop_maps(recipe: Recipe, folder: Path, *, device: torch.device) -> Training
         device: Where to predict.
 
     Raises:
-        RecipeError: If there is neither an interpreter nor a labelled crop, or the interpreter has other classes or
-            another pixel size.
-        CheckpointError: If the interpreter is damaged.
+        RecipeError: If there is neither an interpreter nor a labelled crop, or the interpreter was trained at another
+            pixel size.
+        CheckpointError: If the interpreter is damaged or has other classes.
         LabelError: If a label is damaged.
     """
     if recipe.diffusion.condition == "none":
@@ -146,11 +146,7 @@ def _labelled(recipe: Recipe) -> list[LabelledCrop]:
 def _predictor(bundle: Path, recipe: Recipe, device: torch.device) -> EnsemblePredictor:
     found = load_bundle(bundle)
     refuse_other_classes(found.classes.names, recipe, command="train-ddpm")
-    if found.mpp != recipe.slides.mpp:
-        raise CheckpointError(
-            f"{bundle}: the interpreter was trained at slides.mpp {found.mpp}, the recipe has {recipe.slides.mpp}. "
-            "Train it again."
-        )
+    refuse_other_mpp(found.mpp, recipe, command="train-ddpm")
     return EnsemblePredictor(found, device=device)
 
 

@@ -32,12 +32,13 @@ def _is_override(text: str) -> bool:
     return bool(key and equals) and _NO_KEY.isdisjoint(key) and not os.path.exists(on_disk(Path(text)))
 
 
-def expand(texts: Sequence[str]) -> list[Path]:
+def expand(texts: Sequence[str], *, command: str) -> list[Path]:
     """Return the slides without duplicates, in the order of the arguments.
 
     Args:
         texts: Files, and OME-Zarr folders; other folders, for the slides directly in them; globs, for the matching
             slides; .txt files with one of these per line, without empty lines and lines starting with #.
+        command: The command, for messages.
 
     Returns:
         Paths as given; a slide given twice, relative and absolute, as given first.
@@ -48,9 +49,9 @@ def expand(texts: Sequence[str]) -> list[Path]:
     problems: list[str] = []
     paths = [path for text in texts for path in _expand(text, problems)]
     if not texts:
-        problems.append("predict: no slide was named.")
+        problems.append(f"{command}: no slide was named.")
     if problems:
-        raise SlideError(report(problems, what="predict"))
+        raise SlideError(report(problems, what=command))
     once: dict[Path, Path] = {}
     for path in paths:
         # Keep the symlink's own name, which also names the results.

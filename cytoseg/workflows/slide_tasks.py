@@ -16,7 +16,7 @@ DECIDING = ("sha256", "features", "classes", "mpp", "vote", "precision")
 """Parts of a bundle besides its weights that determine the maps, such as the vote."""
 
 
-def slide_task(path: Path, *, recipe: Recipe, bundle: Path, out: Path) -> SlideTask:
+def slide_task(path: Path, *, recipe: Recipe, bundle: Path, out: Path, command: str = "predict") -> SlideTask:
     """Build the task of a slide.
 
     Args:
@@ -24,12 +24,13 @@ def slide_task(path: Path, *, recipe: Recipe, bundle: Path, out: Path) -> SlideT
         recipe: The recipe.
         bundle: Bundle folder.
         out: Parent folder; the slide gets a subfolder.
+        command: The command, for the message.
 
     Raises:
         CheckpointError: If the bundle is missing, damaged, not a bundle, or of other classes.
     """
     state = bundle_state(bundle)
-    refuse_other_classes(state["classes"]["names"], recipe, command="predict")
+    refuse_other_classes(state["classes"]["names"], recipe, command=command)
     section, assumed = {**vars(recipe.predict), "tile_px": recipe.tile_px()}, recipe.slides.assumed_mpp(path)
     return SlideTask(
         path=path,

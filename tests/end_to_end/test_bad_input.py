@@ -461,6 +461,8 @@ def test_a_folder_that_cannot_be_written(refused: Refused, monkeypatch: pytest.M
         ("sample", "--maps", "."),
         ("sample", "--guide", "nucleus"),
         ("study robustness", "--quick"),
+        ("evaluate",),
+        ("anomaly", SLIDE),
     ],
 )
 def test_an_interpreter_of_another_pixel_size(refused: Refused, arguments: tuple[str, ...]) -> None:

@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(texts: list[str]) -> list[str]:
-    return [path.as_posix() for path in expand(texts)]
+    return [path.as_posix() for path in expand(texts, command="predict")]
 
 
 def test_files_folders_and_globs_each_slide_once(folder: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_glob_takes_slides_only(folder: Path) -> None:
     Path("slides/deep/made_1.labels.ome.tif").touch()
     assert names(["slides/deep/*"]) == ["slides/deep/Präparat 12.3 细胞.svs", "slides/deep/c.svs"]
     with pytest.raises(SlideError, match=r"slides/deep/\*\.csv: no such file, and no slide matches it"):
-        expand(["slides/deep/*.csv"])
+        expand(["slides/deep/*.csv"], command="predict")
 
 
 @pytest.mark.posix
@@ -72,7 +72,7 @@ def test_all_that_is_wrong_is_reported_at_once(folder: Path) -> None:
     Path("empty").mkdir()
     Path("bad.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SlideError) as raised:
-        expand(["gone.svs", "empty", "bad.txt", "slides/a.svs"])
+        expand(["gone.svs", "empty", "bad.txt", "slides/a.svs"], command="predict")
     text = str(raised.value)
     assert "gone.svs: no such file, and no slide matches it as a glob" in text
     assert "no slide in empty" in text
@@ -80,8 +80,13 @@ def test_all_that_is_wrong_is_reported_at_once(folder: Path) -> None:
 
 
 def test_nothing_named(folder: Path) -> None:
-    with pytest.raises(SlideError, match="no slide was named"):
-        expand([])
+    with pytest.raises(SlideError, match=r"^predict: no slide was named"):
+        expand([], command="predict")
+
+
+def test_problems_are_those_of_the_command(folder: Path) -> None:
+    with pytest.raises(SlideError, match=r"^anomaly: 2 problems, nothing was written\."):
+        expand(["a.svs", "b.svs"], command="anomaly")
 
 
 def test_a_slide_with_an_equals_sign_is_no_override(folder: Path) -> None:
