@@ -71,6 +71,23 @@ def test_what_cannot_be_edited_is_refused(crop: np.ndarray, cytoseg: Command) ->
     assert not Path("runs/tiny/edited").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [("denoising_weight", 0, "and cannot denoise."), ("highest_t", 5, "and cannot denoise stronger noise.")],
+)
+def test_a_network_that_cannot_draw_is_refused(
+    crop: np.ndarray, cytoseg: Command, key: str, value: int, said: str
+) -> None:
+    state = max(Path("runs/tiny/ddpm").glob("checkpoint-*/state.json"))
+    content = json.loads(state.read_text())
+    content["recipe"]["training"][key] = value
+    state.write_text(json.dumps(content))
+    result = _edit(cytoseg)
+    assert result.exit_code == 2
+    assert f"this network was trained with training.{key} {value} {said}" in " ".join(result.stderr.split())
+    assert not Path("runs/tiny/edited").exists()
+
+
 def test_a_model_that_draws_nothing_valid_leaves_no_file(
     crop: np.ndarray, cytoseg: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
