@@ -118,9 +118,10 @@ def read_provenance(run: Path) -> Provenance | None:
     Raises:
         CytosegError: If the file is damaged, of another format or may not be read.
     """
-    path, now = run / "run.json", tuple(_unfinished(entry) for entry in running_in(run))
+    path, running = run / "run.json", running_in(run)
+    now = tuple(map(_unfinished, running))
     if not _is_there(path):
-        return Provenance(running_in(run)[-1].recipe, now) if now else None
+        return Provenance(running[-1].recipe, now) if running else None
     found = RUN_FILE.read(path, name=_name(path))
     return replace(found, commands=(*found.commands, *now))
 

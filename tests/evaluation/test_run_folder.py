@@ -10,6 +10,7 @@ import pytest
 from cytoseg.classes import ClassList
 from cytoseg.duration_text import duration_text
 from cytoseg.errors import CytosegError
+from cytoseg.evaluation import run_folder
 from cytoseg.evaluation.run_folder import (
     find_runs,
     is_run,
@@ -20,6 +21,7 @@ from cytoseg.evaluation.run_folder import (
     read_summary,
     time_text,
 )
+from cytoseg.running import Running
 from tests.shut import shut
 
 MADE = Path(__file__).parents[1] / "apps" / "made_run"
@@ -68,6 +70,14 @@ def test_a_folder_of_runs_that_may_not_be_read_is_said(tmp_path: Path, monkeypat
     shut(monkeypatch, tmp_path / "runs")
     with pytest.raises(CytosegError, match=r"^runs: cannot be read \(Permission denied\)\. Ask its owner"):
         find_runs(tmp_path / "runs")
+
+
+def test_a_command_that_ends_while_its_run_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([[Running("train-ddpm", "lbc", "2026-01-01T00:00:00+00:00", "running")], []])
+    monkeypatch.setattr(run_folder, "running_in", lambda _run: next(looks))
+    found = read_provenance(tmp_path)
+    assert found is not None
+    assert (found.recipe, [command.outcome for command in found.commands]) == ("lbc", ["running"])
 
 
 @pytest.mark.parametrize("what", ["", "run.json"])
