@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ _NOT_SETTINGS = {
     "calibration",
 }
 """Parts of a bundle's origin that are data or results of the training, not settings."""
+_NOT_OF_A_NAME = re.compile(r"[^\w.+-]", re.ASCII)
+"""Left out of the time in the name of a file: the file of an evaluation may hold anything in its place."""
+_LONGEST = 100
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def earlier_kept(run: Path) -> Iterator[None]:
         content, created = path.read_bytes(), read_evaluation_file(path).created
     yield
     if created:
-        kept = run / HISTORY / (created.replace(":", "") + ".json")
+        kept = run / HISTORY / (_NOT_OF_A_NAME.sub("", created)[:_LONGEST] + ".json")
         kept.parent.mkdir(exist_ok=True)
         with atomic_path(kept) as temporary:
             temporary.write_bytes(content)

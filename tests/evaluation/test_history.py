@@ -134,6 +134,18 @@ def test_the_evaluation_of_before_is_kept_when_another_took_its_place(run: Path)
     assert read_snapshot(earlier[0]).evaluation.created == "2098-01-02T03:04:05+00:00"
 
 
+def test_an_evaluation_stays_in_the_history_whatever_its_time_says(run: Path, tmp_path: Path) -> None:
+    path = run / "evaluation" / "evaluation.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "created": "../../out/x" + "y" * 300}))
+    before = path.read_bytes()
+    with earlier_kept(run):
+        pass
+    (kept,) = (run / "history").iterdir()
+    assert kept.read_bytes() == before
+    assert kept.name == ("....outx" + "y" * 300)[:100] + ".json"
+    assert snapshot_files(run)[1:] == [kept]
+
+
 def test_an_interrupted_evaluation_leaves_no_history(run: Path) -> None:
     with pytest.raises(KeyboardInterrupt), earlier_kept(run):
         raise KeyboardInterrupt
