@@ -20,7 +20,7 @@ from cytoseg.interpreter.train_mlps import check_two_classes
 from cytoseg.labels.index import has_index, load_index
 from cytoseg.slides.image import read_picture
 from cytoseg.workflows.annotating import Annotating, CropFile
-from cytoseg.workflows.backbone import backbone_folder, needs_backbone
+from cytoseg.workflows.backbone import backbone_folder
 from cytoseg.workflows.labelled_pixels import ensemble_settings
 
 _QUICK_S = 3.0
@@ -103,9 +103,10 @@ class LiveResults:
     @cached_property
     def _live(self) -> LiveInterpreter:
         recipe = self._recipe
-        unet, architecture = self._network if needs_backbone(recipe) else (nn.Identity(), recipe.architecture())
-        precision = recipe.training.precision
-        settings = recipe.feature_settings()
+        precision, settings = recipe.training.precision, recipe.feature_settings()
+        # The MLPs of this page are trained on the features, whatever the recipe's own interpreter takes.
+        needed = "ddpm" in settings.extractors
+        unet, architecture = self._network if needed else (nn.Identity(), recipe.architecture())
         extractor = FeatureExtractor(unet, architecture, settings, device=self._device, precision=precision)
         wanted, rule = ensemble_settings(recipe, recipe.training.seed), recipe.interpreter.vote
         return LiveInterpreter(extractor, len(self._annotating.classes), wanted, rule=rule, precision=precision)
