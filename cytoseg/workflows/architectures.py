@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cytoseg.checkpoints import find_checkpoints, load_state
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.state import FREE
 from cytoseg.errors import RecipeError
@@ -25,6 +26,7 @@ from cytoseg.studies.architectures import (
     stored_outcome,
     write_study,
 )
+from cytoseg.workflows.autoencoder import trained_autoencoder
 from cytoseg.workflows.compared_methods import TrainingData
 from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.recipe_slides import slide_files
@@ -167,6 +169,14 @@ def _question(recipe: Recipe, asking: Asking, crop: RandSlideCropd) -> Question:
     return Question(asking, crop, TrainingData.of(recipe, split), split.test)
 
 
+def _space(recipe: Recipe) -> dict[str, Any]:
+    """Return the latent space of the trainings and the hash of its autoencoder; empty in pixel space."""
+    if not recipe.space.is_latent:
+        return {}
+    newest = find_checkpoints(trained_autoencoder(recipe))[0]
+    return {"space": recipe.section("space"), "autoencoder": load_state(newest)["sha256"]}
+
+
 def _decides(recipe: Recipe, question: Question, seed: int) -> dict[str, Any]:
     """List everything that determines an outcome: the relevant settings of the variant, the slides, and the labels."""
     sections = ("slides", "crops", "diffusion", "training", "classes", "features", "interpreter")
@@ -176,6 +186,7 @@ def _decides(recipe: Recipe, question: Question, seed: int) -> dict[str, Any]:
     labels = [(crop.crop, crop.image_sha256, crop.label_sha256) for crop in crops]
     return {
         **values,
+        **_space(recipe),
         "seed": seed,
         "samples": question.asking.samples,
         "seconds": question.asking.seconds,
