@@ -81,30 +81,38 @@ def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, count: in
     side = recipe.crops.size_px // space.factor
     noise = starting_noise(recipe.training.seed, count, size_px=side, channels=space.channels)
     steps = min(SAMPLE_STEPS, recipe.diffusion.timesteps)
-    with progress("samples", steps) as bar:
+    parts, drawn = torch.split(noise, _together(recipe)), []
+    with progress("samples", steps * len(parts)) as bar:
 
         def on_step(done: int) -> None:
-            bar.update(done)
-            if time.monotonic() > end and done < steps:
+            bar.update(steps * len(drawn) + done)
+            if time.monotonic() > end and steps * len(drawn) + done < steps * len(parts):
                 raise TimeoutError
 
         try:
-            samples = ddim(
-                unet,
-                noise.to(pick_device(recipe.training.device)),
-                alpha_bars=alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps),
-                objective=recipe.diffusion.objective,
-                steps=steps,
-                limit=space.limit,
-                on_step=on_step,
-            )
+            for part in parts:
+                samples = ddim(
+                    unet,
+                    part.to(pick_device(recipe.training.device)),
+                    alpha_bars=alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps),
+                    objective=recipe.diffusion.objective,
+                    steps=steps,
+                    limit=space.limit,
+                    on_step=on_step,
+                )
+                drawn.append(decoded(space, samples))
         except TimeoutError:
             say(
                 f"Drawing samples was stopped after {patience_s:.0f} s: the training waits for them. Lower "
                 "training.samples."
             )
             return
-    save_grid(path, decoded(space, samples), made=drawn_mark(f"samples during the training of {recipe.name}"))
+    save_grid(path, torch.cat(drawn), made=drawn_mark(f"samples during the training of {recipe.name}"))
+
+
+def _together(recipe: Recipe) -> int:
+    """Return how many samples are drawn at once: a pass of the training fitted in memory, and denoised.png does."""
+    return max(DENOISED_CROPS, recipe.training.micro_batch or recipe.training.batch)
 
 
 @torch.inference_mode()

@@ -68,6 +68,31 @@ def test_samples_that_take_too_long_are_given_up(
         assert grid.size == (34, 16)
 
 
+class CountsSamples(nn.Module):
+    """Predicts no noise, and keeps the sizes of its batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: set[int] = set()
+
+    def forward(self, xt: Tensor, _t: Tensor) -> Tensor:
+        self.batches.add(len(xt))
+        return 0.1 * xt
+
+
+def test_as_many_samples_are_drawn_at_once_as_the_training_takes(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
+    found = {}
+    for micro_batch, batches in ((2, {6, 3}), (16, {9})):  # at least the six crops of denoised.png
+        unet, path = CountsSamples(), tmp_path / f"{micro_batch}.png"
+        wanted = recipe(f"training.micro_batch={micro_batch}")
+        save_samples(path, unet, wanted, count=9, patience_s=None)
+        assert unet.batches == batches
+        with Image.open(path) as grid:
+            found[micro_batch] = np.asarray(grid)
+    assert found[2].shape == (3 * 18 - 2, 3 * 18 - 2, 3)
+    np.testing.assert_array_equal(found[2], found[16])
+
+
 def test_samples_are_named_only_when_they_are_worth_a_look(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (16, 34, 3), dtype=np.uint8)
     for name in ("denoised.png", "samples.png"):
