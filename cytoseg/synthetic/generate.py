@@ -87,7 +87,7 @@ def write_scene(
         path: As for ``generate_slide``.
         scene: The slide, from ``slide_scene``.
         size: As for ``generate_slide``.
-        kinds: Also write the kind map.
+        kinds: Also write the kind map; otherwise that of an earlier slide of this name is removed.
         progress: As for ``generate_slide``.
 
     Returns:
@@ -108,6 +108,8 @@ def write_scene(
             write_pyramid(labels, _spooled(spool, size), size=size, mpp=mpp, categorical=True)
             if kinds:
                 os.replace(of_kinds, kinds_path(path))
+            else:
+                kinds_path(path).unlink(missing_ok=True)  # of an earlier slide of this name, which has other cells
             # The slide is written last, so that its maps always exist.
             os.replace(part, path)
     except OSError as error:

@@ -196,6 +196,8 @@ def test_the_kind_map_lies_beside_the_slide_and_is_written_only_if_asked(tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == names
     np.testing.assert_array_equal(tifffile.imread(kinds_path(path)), draw_kinds(scene, Region(0, 0, 300, 600)))
     assert kinds_path(Path("x/a.tif")) == Path("x/a.kinds.ome.tif")
+    write_scene(path, slide_scene(3, mpp=1.0, stain="teal-rose"), size)  # has other cells than that map
+    assert sorted(p.name for p in tmp_path.iterdir()) == names[1:]
 
 
 def test_a_label_map_that_cannot_be_written_leaves_no_kind_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
