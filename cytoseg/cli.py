@@ -72,7 +72,8 @@ _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FREE),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), _IN_THE_WAY),
 }
-_TEMPORARY = re.compile(r"(?<![^/\\])\.([^/\\]+)\.[a-z0-9_]{8}$")  # of tempfile, see writing.is_temporary
+_TEMPORARY = re.compile(r"(?<![^/\\])\.(?:\d+\.(?P<own>[^/\\]+)|(?P<tempfile>[^/\\]+)\.[a-z0-9_]{8})$")
+"""The two kinds of temporary names of ``writing``: with the number of a process, and of tempfile."""
 
 
 def main() -> None:
@@ -156,7 +157,7 @@ def one_line_errors(function: Callable[..., Any], command: str = "") -> Callable
 
 def _of_the_system(error: OSError) -> str:
     """Describe an error of the disk: the file that was to be written, not its temporary name, and what to do."""
-    where = _TEMPORARY.sub(r"\1", str(error.filename or "output folder"))
+    where = _TEMPORARY.sub(lambda found: found["own"] or found["tempfile"], str(error.filename or "output folder"))
     return f"{where}: {error.strerror}. {_ADVICE.get(error.errno or 0, '')}".rstrip()
 
 

@@ -149,6 +149,10 @@ def test_a_users_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[st
             "cytoseg: /runs/r/recipe.yaml: Denied. Check the permissions of it and of its folder.",
         ),
         (
+            OSError(errno.EACCES, "Denied", "runs/r/.4711.queue.png"),
+            "cytoseg: runs/r/queue.png: Denied. Check the permissions of it and of its folder.",
+        ),
+        (
             OSError(errno.ENOTDIR, "No folder", "r/.x.toolong123"),
             "cytoseg: r/.x.toolong123: No folder. A folder is needed there. Move the file, or name another folder.",
         ),
