@@ -46,7 +46,8 @@ _PARAMETERS = {
     "training.seed": "random_state",
 }
 """Recipe key to the parameter that sets it."""
-_SHOWN_BY_MODEL = ("dim", "dim_mults", "timesteps", "schedule", "objective", "backbone")
+_SHOWN_BY_MODEL = ("dim", "dim_mults", "timesteps", "schedule", "objective", "backbone", "channels", "adm")
+"""Keys of the section diffusion that the backbone's own values fill in."""
 
 
 class NotFittedError(CytosegError, sklearn.exceptions.NotFittedError):  # type: ignore[misc] # scikit-learn has no types
@@ -220,7 +221,7 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         values: dict[str, Any] = {
             "name": "pixel-classifier",
             "slides": {"mpp": self.mpp},
-            "diffusion": {key: architecture.as_json()[key] for key in _SHOWN_BY_MODEL},
+            "diffusion": {key: architecture.values()[key] for key in _SHOWN_BY_MODEL},
             "training": {"seed": self.random_state, "device": self.device},
             "classes": [{"name": name, "colour": colour} for name, colour in coloured(names, next(iter(names), None))],
             "labels": {"crop_px": min(max(crop_px, 16), 512)},

@@ -1,6 +1,7 @@
 """The pixel classifier and scikit-learn's conventions."""
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GroupKFold, cross_val_score
 
 import cytoseg as cs
+from cytoseg.checkpoints import save_checkpoint
+from cytoseg.diffusion.adm_settings import AdmSettings
+from cytoseg.diffusion.architecture import Architecture, tap_names
+from cytoseg.diffusion.state import TrainingRecord
+from cytoseg.diffusion.unet import build_unet
 from cytoseg.errors import ArrayError, CheckpointError, LabelError, RecipeError
 from tests.api.conftest import made_cell
 
@@ -152,3 +158,16 @@ def test_what_does_not_fit_together_is_refused(cells: Cells) -> None:
         classifier.fit(images, [np.zeros_like(ids) for ids in label_maps])
     with pytest.raises(LabelError, match="no labelled pixel"):
         classifier.fit(images, [np.full_like(ids, cs.IGNORE) for ids in label_maps])
+
+
+def test_a_backbone_with_blocks_of_its_own_is_used_with_all_its_taps(cells: Cells, tmp_path: Path) -> None:
+    blocks = AdmSettings(blocks=1, attention=())
+    architecture = Architecture(backbone="adm", dim=8, dim_mults=(1, 2), adm=blocks, channels=1)
+    record = TrainingRecord(crops_seen=0, architecture=architecture.as_json())
+    save_checkpoint(tmp_path / "net", {"ema": build_unet(architecture).state_dict()}, record.as_json())
+    images, label_maps = cells
+    settings = {**QUICK, "extractors": ("ddpm",), "steps": 2, "backbone": tmp_path / "net"}
+    fitted = cs.PixelClassifier(**settings).fit(images[:1], label_maps[:1])
+    assert fitted.bundle_._content.features.taps == tap_names(architecture)
+    assert fitted.bundle_._content.recipe["diffusion"]["channels"] == 1
+    assert fitted.predict(images[:1])[0].shape == (48, 48)
