@@ -109,7 +109,7 @@ def open_slide(path: str | PathLike[str]) -> Slide:
 
 def _whole(value: object, count: int, what: str) -> tuple[int, ...]:
     if isinstance(value, Region | Size):
-        return astuple(value)
+        value = astuple(value)
     numbers = list(value) if isinstance(value, Iterable) else []
     if len(numbers) != count or not all(isinstance(number, int | np.integer) for number in numbers):
         raise SlideError(f"{what}: found {short_repr(value)}, but {count} whole numbers are wanted.")

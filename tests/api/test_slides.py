@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,9 +51,11 @@ def test_a_region_is_read_at_the_size_asked_for_and_white_outside(path: Path) ->
         ((0, 0, 2), None, r"region \(x, y, width, height\): found .*, but 4 whole numbers are wanted"),
         ((0, 0, 2.5, 2), None, "4 whole numbers"),
         ((0, 0, 2, 2), 7, "size .*2 whole numbers"),
+        (cs.Size(4, 2), None, r"region \(x, y, width, height\): found \(4, 2\), but 4 whole numbers are wanted"),
+        ((0, 0, 2, 2), cs.Region(0, 0, 2, 2), "size .*2 whole numbers"),
     ],
 )
-def test_what_is_no_region_or_size_is_refused(path: Path, region: tuple, size: tuple | None, problem: str) -> None:
+def test_what_is_no_region_or_size_is_refused(path: Path, region: Any, size: Any, problem: str) -> None:
     with cs.open_slide(path) as slide, pytest.raises(SlideError, match=problem):
         slide.read(region, size)
 
