@@ -65,7 +65,14 @@ def affordable_crops(
     """
     ordered = by_turns(question.crops, seed=question.seed)
     settings = _everything(question)
-    digest = digest_of({"details": dict(question.details), "timesteps": list(settings.timesteps)})
+    digest = digest_of(
+        {
+            "details": dict(question.details),
+            "timesteps": list(settings.timesteps),
+            "scale": settings.scale,
+            "extractors": list(settings.extractors),
+        }
+    )
     found = read_result(path, digest, _AFFORDABLE)
     used_all = found is not None and found.crops == len(ordered) and found.seconds <= seconds
     if found is None or (found.seconds != seconds and not used_all):

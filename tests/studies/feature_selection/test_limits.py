@@ -47,6 +47,12 @@ def test_more_time_changes_nothing_once_all_crops_are_used(
     assert len(affordable_crops(question, not_again, seconds=1200, path=path)) == 4
     with pytest.raises(AssertionError, match="timed"):
         affordable_crops(question, not_again, seconds=300, path=path)
+    for other in (
+        replace(question, present=replace(question.present, scale=2)),
+        replace(question, extractors=("ddpm", "filters", "pretrained")),
+    ):  # takes longer
+        with pytest.raises(AssertionError, match="timed"):
+            affordable_crops(other, not_again, seconds=600, path=path)
 
 
 def test_of_many_crops_as_many_are_used_as_two_fifths_of_the_time_allow(
