@@ -23,7 +23,8 @@ from cytoseg.workflows.recorded_command import Overrides, RecipeArgument
 def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Check a recipe: every value, the model it starts from, and every slide. Writes nothing.
 
-    Anything that `train-ddpm` would refuse is refused here, with exit status 2.
+    What is wrong is refused as by `train-ddpm`, with exit status 2. What other commands make is not looked for: labels,
+    an interpreter, an autoencoder or another run.
     """
     loaded = load_recipe(recipe, overrides or ())
     channels = sum(c for c, _ in tap_shapes(loaded.architecture(), loaded.taps()))

@@ -253,7 +253,7 @@ def _restore(checkpoint: Checkpoint, record: TrainingRecord, state: TrainState) 
 def export_averaged(
     checkpoint: Path, folder: Path, *, add: Callable[[Path], None] = lambda _new: None
 ) -> dict[str, Any]:
-    """Write only the averaged weights of a checkpoint in half precision: at most a thirteenth of its size.
+    """Write only the averaged weights of a checkpoint in half precision: an eighth of its size.
 
     ``load_backbone`` reads the result; a training can be started from it (``init``) but not resumed.
 

@@ -186,7 +186,7 @@ def _table(rows: Sequence[VariantRow], columns: Sequence[tuple[str, str]]) -> An
 
 
 def _draw(rows: Sequence[VariantRow], classes: Sequence[str], *, floor: tuple[float, float]) -> Figure:
-    """Plot a panel each for the highest loss range, KID, FID and the mean IoU: a dot per seed, a bar for the mean."""
+    """Plot a panel for each column except weights and crops: a dot per seed, a bar for the mean."""
     wanted = [c for c in _columns(rows, classes) if c[1] not in ("parameters", "crops")]
     figure = Figure(figsize=(2.4 * len(wanted) + 2, 0.35 * len(rows) + 1.4), layout="constrained")
     panels = figure.subplots(1, len(wanted), sharey=True, squeeze=False)[0]

@@ -243,7 +243,7 @@ def _is_clearly_better(new: Measured, old: Measured) -> bool:
 
 
 def _with_option(features: FeatureSet, stage: str, extractors: Sequence[ExtractorName]) -> list[FeatureSet]:
-    """Return the set with an extractor added or removed, or another option; None if unchanged."""
+    """Return the set with an extractor added or removed, or another option; empty where it changes nothing."""
     if stage in extractors:
         others = tuple(name for name in extractors if (name in features.extractors) != (name == stage))
         return [replace(features, extractors=others)] if others else []
