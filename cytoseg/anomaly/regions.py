@@ -129,9 +129,9 @@ def _squares(spool: MapSpool, thresholds: Thresholds, *, side_px: int, downsampl
             texture, shape = (round(highest_tenth(part), 3) for part in parts)
             if max(texture, shape) > 1:
                 label = _commonest(ids[columns][np.maximum(*parts) > 1], thresholds.classes)
-                square = (x, y, parts[0].shape[1], rows)
-                region = Region(*(round(value * downsample) for value in square))
-                yield AnomalousRegion(region, texture, shape, label)
+                place = (round(value * downsample) for value in (x, y))
+                size = (max(1, round(side * downsample)) for side in (parts[0].shape[1], rows))
+                yield AnomalousRegion(Region(*place, *size), texture, shape, label)
 
 
 def read_ratios(

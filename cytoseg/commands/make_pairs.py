@@ -8,11 +8,11 @@ import typer
 from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.devices import pick_device
 from cytoseg.errors import CytosegError
-from cytoseg.interpreter.bundle import EnsemblePredictor, bundle_hashes, load_bundle
+from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
 from cytoseg.interpreter.pair_selection import GeneratedPair, most_certain
 from cytoseg.terminal import say, say_next
 from cytoseg.workflows.drawn_samples import Drawing, DrawnSamples, Sampler, draw_samples
-from cytoseg.workflows.generated_pairs import MADE, SampleLabels, write_pairs
+from cytoseg.workflows.generated_pairs import MADE, SampleLabels, labelling_of, write_pairs
 from cytoseg.workflows.recorded_command import (
     Overrides,
     RecipeArgument,
@@ -71,7 +71,7 @@ def run(
 
 def _labels_of(drawn: DrawnSamples, current: Run) -> SampleLabels:
     threshold = current.recipe.slides.background.threshold
-    return SampleLabels(current.folder / MADE, drawn, bundle_hashes(current.folder / BUNDLE), threshold)
+    return SampleLabels(current.folder / MADE, drawn, labelling_of(current.folder / BUNDLE), threshold)
 
 
 def _sentence(pairs: list[GeneratedPair], kept: list[GeneratedPair], *, invalid: int) -> str:

@@ -164,12 +164,13 @@ def score_slides(scorer: Scorer, slides: Sequence[Path], thresholds: Thresholds)
     Raises:
         SlideError: If two slides would share a folder, or one is named like the folder of the normal slides.
     """
-    tasks = [_with_thresholds(scorer.task(path, scorer.folder), thresholds) for path in slides]
+    side_px = scorer.recipe.crops.size_px
+    decides = {"thresholds": thresholds.thresholds, "region_px": side_px}
+    tasks = [_with(scorer.task(path, scorer.folder), decides) for path in slides]
     _refuse_same_name(tasks)
     predictor = AnomalyPredictor(scorer.segment, scorer.denoiser, thresholds)
     outcomes: list[tuple[SlideTask, str | None]] = []
     for task in one_by_one(tasks, "slides"):
-        side_px = scorer.recipe.crops.size_px
         destination = AnomalyDestination(scorer.segment.classes, thresholds, side_px, task.provenance)
         write = functools.partial(_write_anomalies, destination)
         job = MapJob(task.folder, scorer.segment.classes, task.provenance, write, predictor.scores)
@@ -218,8 +219,9 @@ def _score(scorer: Scorer, task: SlideTask, job: MapJob, predictor: AnomalyPredi
         compute_maps(slide, predictor, job, settings=settings, tissue=tissue, on_progress=on_progress)
 
 
-def _with_thresholds(task: SlideTask, thresholds: Thresholds) -> SlideTask:
-    return replace(task, provenance={**task.provenance, "thresholds": thresholds.thresholds})
+def _with(task: SlideTask, decides: Mapping[str, Any]) -> SlideTask:
+    """Add to a task what else determines its result."""
+    return replace(task, provenance={**task.provenance, **decides})
 
 
 def _model_of(task: SlideTask) -> dict[str, Any]:

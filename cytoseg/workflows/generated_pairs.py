@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from PIL import Image
 from cytoseg.classes import ClassList
 from cytoseg.diffusion.sample_folder import SampleOrigin, sample_path, source_of
 from cytoseg.errors import CytosegError, LabelError
-from cytoseg.interpreter.bundle import EnsemblePredictor
+from cytoseg.interpreter.bundle import EnsemblePredictor, bundle_state
 from cytoseg.interpreter.pair_selection import GeneratedPair, picture_uncertainty
 from cytoseg.labels.contact_sheet import draw_sheet
 from cytoseg.labels.index import (
@@ -48,10 +49,10 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class _About:
-    """What determines the labels: the samples' origin, the hashes of the bundle's weights, the threshold of tissue."""
+    """What determines the labels: the samples' origin, ``labelling_of`` the bundle, the threshold of tissue."""
 
     samples: SampleOrigin
-    bundle: dict[str, str]
+    bundle: dict[str, Any]
     tissue_threshold: float
 
 
@@ -67,13 +68,13 @@ class SampleLabels:
     Attributes:
         folder: The folder made/ of a run.
         drawn: The samples.
-        bundle: Hashes of the weights of the bundle that labels them.
+        bundle: From ``labelling_of`` the bundle that labels them.
         tissue_threshold: Mean optical density above which a pixel counts as cells.
     """
 
     folder: Path
     drawn: DrawnSamples
-    bundle: dict[str, str]
+    bundle: dict[str, Any]
     tissue_threshold: float
 
     def label(self, predictor: EnsemblePredictor) -> list[GeneratedPair]:
@@ -148,6 +149,16 @@ class SampleLabels:
                     Image.fromarray(maps["probabilities"][i].argmax(0).astype(np.uint8)).save(path)
                 tissue = float((optical_density(pictures[i]).mean(2) > self.tissue_threshold).mean())
                 yield GeneratedPair(number, picture_uncertainty(maps["disagreement"][i]), tissue)
+
+
+def labelling_of(bundle: Path) -> dict[str, Any]:
+    """Return what determines a bundle's label maps: its weights, their features, the voting rule, and the precision.
+
+    Raises:
+        CheckpointError: If it is missing, damaged or not a bundle.
+    """
+    state = bundle_state(bundle)
+    return {key: state[key] for key in ("sha256", "features", "vote", "precision")}
 
 
 def _remove(folder: Path) -> None:

@@ -27,6 +27,15 @@ def test_squares_above_a_threshold_are_ranked_in_level_0_pixels(tmp_path: Path) 
     assert [(r.region, r.texture, r.kind) for r in more[1:]] == [(Region(8, 0, 8, 8), tenth, "texture")]
 
 
+def test_a_square_of_less_than_a_level_0_pixel_is_one_pixel_wide(tmp_path: Path) -> None:
+    ids, texture = np.ones((4, 5), np.uint8), np.zeros((4, 5), np.float32)
+    texture[:, 4] = 8.0  # in a last column that is left over, of maps finer than level 0
+    spool = spool_of(tmp_path, ids, texture, np.zeros_like(texture))
+    (found,) = find_regions(spool, thresholds(), side_px=4, downsample=0.25)
+    assert found.region == Region(1, 0, 1, 1)
+    assert Region.from_json(found.region.as_json()) == found.region
+
+
 def test_no_more_than_the_highest_are_listed(tmp_path: Path) -> None:
     texture = np.arange(1, 101, dtype=np.float32).reshape(10, 10) * 10
     spool = spool_of(tmp_path, np.zeros((10, 10), np.uint8), texture, np.zeros_like(texture))

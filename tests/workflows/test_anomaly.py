@@ -128,6 +128,10 @@ def test_what_is_done_is_not_scored_again(scorer: Scorer, slide: MakeSlide) -> N
     thresholds = learn_thresholds(scorer, [normal, slide("c", seed=5)])
     score_slides(scorer, [other], thresholds)  # other thresholds, other maps
     assert watched(scorer).slides == ["a.png", "b.png", "c.png", "b.png"]
+    smaller = replace(scorer, recipe=recipe_of(RECIPE, ["crops.size_px=16"], where=Path("tiny.yaml")))
+    assert known_thresholds(smaller, other) == thresholds  # which do not depend on the size of regions
+    score_slides(smaller, [other], thresholds)
+    assert watched(scorer).slides == ["a.png", "b.png", "c.png", "b.png", "b.png"]
 
 
 @pytest.mark.posix

@@ -13,8 +13,9 @@ from cytoseg.diffusion.sample_folder import SampleOrigin, sample_path
 from cytoseg.errors import LabelError
 from cytoseg.interpreter.bundle import EnsemblePredictor
 from cytoseg.labels.index import LabelIndex, write_index
+from cytoseg.workflows import generated_pairs
 from cytoseg.workflows.drawn_samples import DrawnSamples
-from cytoseg.workflows.generated_pairs import SampleLabels, generated_crops
+from cytoseg.workflows.generated_pairs import SampleLabels, generated_crops, labelling_of
 
 CLASSES = ClassList(("background", "cell"), ((0, 0, 0), (9, 9, 9)), fill="background")
 
@@ -75,3 +76,17 @@ def test_only_as_many_samples_are_labelled_together_as_fit_in_memory(tmp_path: P
     pairs = SampleLabels(tmp_path / "made", drawn, {}, 0.1).label(cast(EnsemblePredictor, predictor))
     assert predictor.counts == [3, 3, 1]
     assert [(pair.number, pair.uncertainty, pair.tissue) for pair in pairs] == [(n, 0.0, 0.0) for n in range(7)]
+
+
+def test_samples_are_labelled_again_when_the_members_vote_by_another_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (32, 32), (240, 240, 240)).save(sample_path(tmp_path, 0))
+    drawn = DrawnSamples(tmp_path, SampleOrigin("ddim", 5, 0, 32, 100, "abc"), (0,), {})
+    predictor = _AllBackground()
+    for vote, precision in (("soft", "no"), ("soft", "no"), ("hard", "no"), ("hard", "bf16")):
+        state = {"sha256": {"ensemble": "a"}, "features": {}, "vote": vote, "precision": precision, "recipe": {}}
+        monkeypatch.setattr(generated_pairs, "bundle_state", lambda _folder, state=state: state)
+        labels = SampleLabels(tmp_path / "made", drawn, labelling_of(tmp_path), 0.1)
+        labels.label(cast(EnsemblePredictor, predictor))
+    assert predictor.counts == [1, 1, 1]
