@@ -183,9 +183,9 @@ def architectures_command(
     """Compare variants of the diffusion model: loss, samples, and the IoU of MLPs on its features.
 
     The base is ADM with the recipe's sizes; the variants add one change each: adagn, convnext, cosine, no-attention, or
-    any value of the recipe. Each sees the same crops and is measured on crops that none has seen. The base is trained
-    again with other seeds: differences no larger than between these two are noise. Table and figure go into
-    architectures/ in the run folder. Finished trainings are not repeated.
+    any value of the sections diffusion, training and space. Each sees the same crops and is measured on crops that none
+    has seen. The base is trained again with other seeds: differences no larger than between these two are noise. Table
+    and figure go into architectures/ in the run folder. Finished trainings are not repeated.
     """
     with (
         start_run(recipe, overrides, command="study architectures") as current,

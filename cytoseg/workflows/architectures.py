@@ -68,8 +68,10 @@ def variants_of(recipe: Recipe, asked: str) -> dict[str, Recipe]:
             )
         if own and not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
             raise RecipeError(f"--variants {asked}: name a variant with small letters, digits and hyphens.")
-        if own and not own.startswith(("diffusion.", "training.")):
-            raise RecipeError(f"--variants {asked}: {name} changes {own}, but only diffusion and training may differ.")
+        if own and not own.startswith(("diffusion.", "training.", "space.")):
+            raise RecipeError(
+                f"--variants {asked}: {name} changes {own}, but only diffusion, training and space may differ."
+            )
         changes[name] = own or VARIANTS[name]
     values = recipe.model_dump(mode="json")
     taps = () if recipe.diffusion.backbone == "adm" else ("features.taps=all",)
@@ -104,8 +106,15 @@ def compare_architectures(
     Raises:
         SlideError: If slides are missing, damaged or too small.
         LabelError: If a labelled crop was changed after the import.
+        RecipeError: If trainings end by time, but the rate of one falls with the number of crops.
+        CheckpointError: If a variant works in latents, and the run has no autoencoder for it.
         CytosegError: If a training diverges.
     """
+    if asking.seconds is not None:
+        _refuse_falling_rate(variants)
+    for variant in variants.values():
+        if variant.space.is_latent:
+            trained_autoencoder(variant)  # refuse a missing one before the slides are read
     named = [*((name, name, 0) for name in variants), (CONTROL, BASE, asking.seeds)]
     with contextlib.closing(tissue_crops(recipe)) as crop:
         question = _question(recipe, asking, crop)
@@ -131,6 +140,17 @@ def compare_architectures(
         "schedules differ in the noise at the same t."
     )
     return write_study(folder, rows, recipe.class_list().names, floor=floor, note=note), folder
+
+
+def _refuse_falling_rate(variants: Mapping[str, Recipe]) -> None:
+    """Refuse a schedule that would end before or after the time."""
+    for name, recipe in variants.items():
+        if recipe.training.rate_schedule != "constant":
+            raise RecipeError(
+                f"--minutes: with training.rate_schedule {recipe.training.rate_schedule}, the rate of {name} would "
+                f"reach its end at training.crops={recipe.training.crops}, not at that time. Add "
+                "training.rate_schedule=constant."
+            )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """``cytoseg study`` on tiny slides."""
 
+import itertools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 from typer.testing import Result
 
 from cytoseg.recipe import load_recipe
+from cytoseg.workflows import variant_outcome
 from cytoseg.workflows.architectures import PLAIN, variants_of
 
 SMALL = (
@@ -61,16 +65,54 @@ def test_variants_are_trained_measured_and_kept(labelled: Callable[..., Result])
     assert {path.name: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()} == stored
 
 
-def test_trainings_may_end_by_time(cytoseg: Callable[..., Result]) -> None:
+def test_trainings_may_end_by_time(cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    # Every look at the clock takes a tenth of a second, and each step looks twice.
+    monkeypatch.setattr(variant_outcome, "time", SimpleNamespace(perf_counter=lambda: next(ticks) / 10))
     result = cytoseg(*STUDY, "--variants", "base", "--minutes", "0.01", "training.crops=100000")
     assert result.exit_code == 0, result.output
     assert "Each trained for 0.01 min" in result.stdout
     outcome = json.loads(Path("runs/tiny/architectures/runs/base-0.json").read_text())["outcome"]
-    assert 2 <= outcome["crops"] < 100_000
-    assert outcome["iou"] == []  # nothing is labelled
+    assert (outcome["crops"], outcome["iou"]) == (8, [])  # .8 s; nothing is labelled
+    # Time ends the training, not the recipe's number of crops.
     assert cytoseg(*STUDY, "--variants", "base", "--minutes", "0.01", "training.crops=2").exit_code == 0
     outcome = json.loads(Path("runs/tiny/architectures/runs/base-0.json").read_text())["outcome"]
-    assert outcome["crops"] > 2
+    assert outcome["crops"] == 8
+
+
+def test_a_rate_that_falls_with_the_crops_cannot_end_by_time(cytoseg: Callable[..., Result]) -> None:
+    result = cytoseg(*STUDY, "--variants", "falling=training.rate_schedule=cosine", "--minutes", "0.01")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "cytoseg: --minutes: with training.rate_schedule cosine, the rate of falling would reach its end at "
+        "training.crops=4, not at that time. Add training.rate_schedule=constant.\n"
+    )
+    assert not Path("runs/tiny/architectures/runs").exists()
+
+
+LATENT = ("space.factor=2", "space.dim=8", "space.crops=2")
+
+
+def test_a_variant_in_latents_needs_an_autoencoder(cytoseg: Callable[..., Result]) -> None:
+    result = cytoseg(*STUDY, *LATENT, "--variants", "latent=space.kind=kl")
+    assert result.exit_code == 2
+    assert "runs/tiny/autoencoder: space.kind=kl needs an autoencoder" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_variant_may_work_in_latents(cytoseg: Callable[..., Result]) -> None:
+    seen = []
+    for seed in (0, 1):
+        shutil.rmtree("runs/tiny/autoencoder", ignore_errors=True)
+        train = cytoseg("train-autoencoder", "tiny.yaml", *SMALL, *LATENT, "space.kind=kl", f"training.seed={seed}")
+        assert train.exit_code == 0, train.output
+        result = cytoseg(*STUDY, *LATENT, "--variants", "latent=space.kind=kl")
+        assert result.exit_code == 0, result.output
+        text = Path("runs/tiny/architectures/runs/latent-0.json").read_text(encoding="utf-8")
+        seen.append(json.loads(text)["outcome"])
+    assert seen[0]["crops"] == seen[1]["crops"] == 4
+    # Another autoencoder is another measurement: the stored one is not taken for it.
+    assert seen[0]["losses"] != seen[1]["losses"]
 
 
 @pytest.mark.parametrize("kind", ["student", "segdiff"])
@@ -106,7 +148,7 @@ def test_each_variant_is_one_change_of_the_base() -> None:
         ("base=diffusion.dim=16", "base appears twice"),
         ("Wide=diffusion.dim=16", "name a variant with small letters, digits and hyphens"),
         ("../x=diffusion.dim=16", "name a variant with small letters, digits and hyphens"),
-        ("big=crops.size_px=64", "big changes crops.size_px=64, but only diffusion and training may differ"),
+        ("big=crops.size_px=64", "big changes crops.size_px=64, but only diffusion, training and space may differ"),
         ("odd=diffusion.dim=9", "variant odd"),
         ("odd=diffusion.dim", "diffusion.dim"),
     ],
