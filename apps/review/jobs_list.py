@@ -42,7 +42,9 @@ def start(command: str, author: str, keys: Sequence[str] = ()) -> None:
         given = list(keys)
         if ORDERS[command].takes == "slides":
             slides = tiles.catalogue(run).slides
-            given = [str(slides[key].path) for key in keys if key in slides]
+            if gone := [key for key in keys if key not in slides]:
+                raise CytosegError(f"{', '.join(gone[:5])}: no longer among the slides of the recipe. Choose others.")
+            given = [str(slides[key].path) for key in keys]
         number = start_on_run(_place(), command, author=author, base=state.base_folder(), keys=keys, given=given)
         return f"{ORDERS[command].title}: started as job {number}."
 

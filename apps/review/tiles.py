@@ -74,7 +74,9 @@ def _subject(run: Path, key: str) -> Subject:
     found = listed(run).named(key)
     if found is None:
         raise CytosegError("There is no such slide in this run.")
-    return Subject(found, _recipe_of(run).class_list(), labels_of_run(run, state.base_folder()))
+    recipe = _recipe_of(run)
+    labels = labels_of_run(run, state.base_folder())
+    return Subject(found, recipe.class_list(), labels, recipe.slides.assumed_mpp(found.path))
 
 
 def describe(seen: Subject) -> SlideView:

@@ -93,10 +93,13 @@ def _cut_random(n: int, recipe: Recipe, folder: Path, *, guess: MaskHeadProposal
     """Cut random crops; return sentences for the user."""
     with (
         contextlib.closing(tissue_crops(recipe)) as crops,
-        contextlib.closing(crops.of_size(recipe.labels.crop_px)) as crop,
+        contextlib.closing(crops.fitted(recipe.labels.crop_px)) as crop,
     ):
-        if crop.size_px < recipe.labels.crop_px:
-            say(f"No slide holds a crop of {recipe.labels.crop_px} px (labels.crop_px): these have {crop.size_px} px.")
+        shortest, longest = crop.sides_px
+        if shortest < recipe.labels.crop_px:
+            which = "No slide holds" if longest < recipe.labels.crop_px else "Not every slide holds"
+            size = f"{longest} px" if shortest == longest else f"{shortest} to {longest} px"
+            say(f"{which} a crop of {recipe.labels.crop_px} px (labels.crop_px): these have {size}.")
         with progress("crops", n) as bar:
             places = list(choose_places(crop, n, seed=recipe.training.seed, on_place=bar.update))
         new = 0

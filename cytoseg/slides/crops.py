@@ -91,6 +91,7 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         weights = np.array([s.weight for s in sources])
         self._cumulative = np.cumsum(weights / weights.sum())
         self._slides = OpenSlides()
+        self._own_px: dict[Path, int] = {}
         self.source, self.region = sources[0], Region(0, 0, 0, 0)
 
     def digest(self) -> str:
@@ -131,7 +132,8 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
                 continue
             try:
                 slide = self._slides.get(self.source.path)
-                return read_at(slide, self.region, Size(self.size_px, self.size_px))
+                side_px = self._own_px.get(self.source.path, self.size_px)
+                return read_at(slide, self.region, Size(side_px, side_px))
             except SlideError as error:
                 self._lose(self.source.path, error)
 
@@ -170,6 +172,31 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         sides = [replace(s, side_px=max(1, round(s.side_px * wanted / self.size_px))) for s in self._sources]
         fit = [s for s in sides if s.side_px <= min(s.size.width, s.size.height)]
         return RandSlideCropd(self.keys, sources=fit, size_px=wanted, on_lost=self._on_lost)
+
+    def fitted(self, size_px: int) -> "RandSlideCropd":
+        """Make the same transform for crops of one size, from each smaller slide for the largest that fits.
+
+        For crops to annotate, which may differ in size: folders of single cells hold pictures of every size.
+
+        Args:
+            size_px: Side of the new crops, at the same scale.
+
+        Returns:
+            A transform with its own open slides, from all slides.
+        """
+        scales = [s.side_px / self.size_px for s in self._sources]
+        pairs = list(zip(self._sources, scales, strict=True))
+        own = {s.path: min(size_px, int(min(s.size.width, s.size.height) / scale)) for s, scale in pairs}
+        sides = [replace(s, side_px=max(1, round(own[s.path] * scale))) for s, scale in pairs]
+        made = RandSlideCropd(self.keys, sources=sides, size_px=size_px, on_lost=self._on_lost)
+        made._own_px = own
+        return made
+
+    @property
+    def sides_px(self) -> tuple[int, int]:
+        """Shortest and longest side of the crops; they differ only after ``fitted``."""
+        sides = [self._own_px.get(s.path, self.size_px) for s in self._sources]
+        return min(sides), max(sides)
 
     def close(self) -> None:
         """Close the slides opened in this process."""

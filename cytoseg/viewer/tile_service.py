@@ -35,11 +35,13 @@ class Subject:
         found: The slide.
         classes: Names and colours of the run's recipe.
         labels: The run's labels folder; need not exist.
+        assumed_mpp: What the recipe assumes if the slide does not state its pixel size.
     """
 
     found: CatalogueEntry
     classes: ClassList
     labels: Path
+    assumed_mpp: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,12 @@ class SlideView:
 
     Attributes:
         size: Size of level 0.
-        mpp: Micrometres per level-0 pixel, or None if the slide does not state it.
+        mpp: Micrometres per level-0 pixel, or None if neither the slide nor the recipe states it.
         layers: Its layers among "classes", "uncertainty" and "truth".
         brightest: Upper end of the uncertainty colours in nats; None without uncertainty.
         version: Changes whenever a source file of the tiles changes.
         notes: Sentences about unreadable, omitted layers.
+        is_assumed: Whether the pixel size is the recipe's.
     """
 
     size: Size
@@ -61,6 +64,7 @@ class SlideView:
     brightest: float | None
     version: str
     notes: tuple[str, ...]
+    is_assumed: bool = False
 
 
 class TileService:
@@ -89,7 +93,9 @@ class TileService:
             truth, notes = (), (*notes, _without_folder(error, subject.labels))
         if damage:
             notes = (f"{found.path.name}: {damage}. The missing part cannot be shown.", *notes)
-        return SlideView(size, mpp, (*layers, *truth), brightest, _version(subject), notes)
+        is_assumed = mpp is None and subject.assumed_mpp is not None
+        mpp = subject.assumed_mpp if is_assumed else mpp
+        return SlideView(size, mpp, (*layers, *truth), brightest, _version(subject), notes, is_assumed)
 
     def tile(self, subject: Subject, layer: str, place: tuple[int, int, int], *, shown: Collection[int]) -> bytes:
         """Return a tile: a JPEG of the slide, or a PNG of another layer.

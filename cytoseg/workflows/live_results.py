@@ -13,10 +13,10 @@ from cytoseg.classes import IGNORE
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.state import load_backbone
+from cytoseg.errors import LabelError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.interpreter.live import LiveInterpreter, LiveView
 from cytoseg.interpreter.proposals_without_labels import MaskHeadProposals
-from cytoseg.interpreter.train_mlps import check_two_classes
 from cytoseg.labels.index import has_index, load_index
 from cytoseg.slides.image import read_picture
 from cytoseg.workflows.annotating import Annotating, CropFile
@@ -50,7 +50,7 @@ class LiveResults:
         others = [entry for entry in index if entry.crop != crop.path.stem and not is_test(entry.slide)]
         own = None if crop.is_test else label_map
         marked = [] if own is None else [self._annotating.classes.names[i] for i in np.unique(own[own != IGNORE])]
-        check_two_classes([*marked, *(name for entry in others for name, px in entry.pixels.items() if px)])
+        _check_two_classes({*marked, *(name for entry in others for name, px in entry.pixels.items() if px)})
         with self._computing:
             return self._live.view(picture, own, others)
 
@@ -110,3 +110,16 @@ class LiveResults:
         extractor = FeatureExtractor(unet, architecture, settings, device=self._device, precision=precision)
         wanted, rule = ensemble_settings(recipe, recipe.training.seed), recipe.interpreter.vote
         return LiveInterpreter(extractor, len(self._annotating.classes), wanted, rule=rule, precision=precision)
+
+
+def _check_two_classes(marked: set[str]) -> None:
+    """Refuse marks of fewer than two classes, in words for someone who has just opened the first crop.
+
+    Raises:
+        LabelError: If there are fewer.
+    """
+    if len(marked) < 2:
+        found = f"only '{marked.pop()}' is marked" if marked else "nothing is marked"
+        raise LabelError(
+            f"No live result yet: {found} in crops that are not for testing. Mark something in two classes or more."
+        )

@@ -20,7 +20,8 @@ from cytoseg.synthetic.generate import generate_slide
 from cytoseg.workflows.recipe_text import Wanted, base_model, inspect_slides, recipe_text
 from cytoseg.writing import write_atomically
 
-THUMBNAIL_PX = 160
+THUMBNAIL_PX, MAX_ASPECT = 320, 4
+"""Longer side of a thumbnail, twice that of its place on a usual screen; of a longer strip its middle is shown."""
 MAX_FOLDERS, DEEPEST = 200, 3
 """Most folders offered, and their depth below the app's slide folders."""
 _DENSEST = 0.95
@@ -36,7 +37,7 @@ class ListedSlide:
         name: File name.
         size: Size in level-0 pixels; None if it cannot be opened.
         mpp: Micrometres per pixel; None if not stated.
-        thumbnail: (H, W, 3) uint8; None if it cannot be read.
+        thumbnail: (H, W, 3) uint8, of a strip only its middle; None if it cannot be read.
         stain: Colours of its stain as `stain_colours` finds them; empty if there is none.
         problem: Error on opening; empty if none.
     """
@@ -62,6 +63,11 @@ class Project:
     name: str
     folder: Path
     wanted: Wanted
+
+
+def is_strip(size: Size) -> bool:
+    """Return whether the thumbnail of a slide shows only its middle."""
+    return max(size.width, size.height) > MAX_ASPECT * min(size.width, size.height)
 
 
 def slide_folders(roots: Sequence[Path]) -> list[Path]:
@@ -175,12 +181,19 @@ def _listed(path: Path) -> ListedSlide:
     try:
         with open_slide(path) as slide:
             size = slide.levels[0].size
-            scale = THUMBNAIL_PX / max(size.width, size.height)
-            small = Size(max(1, round(size.width * scale)), max(1, round(size.height * scale)))
-            picture = read_at(slide, Region(0, 0, size.width, size.height), small)
+            shown = _middle(size)
+            scale = THUMBNAIL_PX / max(shown.width, shown.height)
+            small = Size(max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
+            picture = read_at(slide, shown, small)
             return ListedSlide(path.name, size, slide.mpp, picture, stain_colours(picture))
     except SlideError as error:
         return ListedSlide(path.name, None, None, None, problem=str(error))
+
+
+def _middle(size: Size) -> Region:
+    """Return the whole of a slide, or the middle of a strip, which would be a line as a thumbnail."""
+    width, height = min(size.width, MAX_ASPECT * size.height), min(size.height, MAX_ASPECT * size.width)
+    return Region((size.width - width) // 2, (size.height - height) // 2, width, height)
 
 
 def stain_colours(picture: NDArray[np.uint8]) -> tuple[tuple[int, int, int], ...]:

@@ -41,15 +41,16 @@ class RandomAnnotationCrops:
             CytosegError: If no place is left, or a slide cannot be read.
         """
         folder = self._run / RANDOM_CROPS
-        with self._cutting, contextlib.closing(self._tissue.of_size(self._recipe.labels.crop_px)) as crop:
+        with self._cutting, contextlib.closing(self._tissue.fitted(self._recipe.labels.crop_px)) as crop:
             is_test, taken = self._annotating.match_test_slides(), self._taken()
             first = len(list(folder.glob(f"[!.]*{SIDECAR_SUFFIX}")))
             for number in range(first, first + _TRIES):
                 place = choose_place(crop, number, seed=self._recipe.training.seed, taken=taken)
-                if place is not None and not is_test(slide_id(place.slide)):
-                    name = f"{slide_id(place.slide)}_{place.region.x}_{place.region.y}.png"
-                    if write_place(place, self._recipe, folder, guess=None):
-                        return folder / name
+                if place is None or is_test(slide_id(place.slide)):
+                    continue
+                path = folder / f"{slide_id(place.slide)}_{place.region.x}_{place.region.y}.png"
+                if not path.exists() and write_place(place, self._recipe, folder, guess=None):
+                    return path
         raise SlideError(f"{RANDOM_CROPS}: {_TRIES} random places held glass, or lay on test slides or on other crops.")
 
     def _taken(self) -> list[tuple[Path, Region]]:

@@ -105,7 +105,7 @@ def recipe_text(stem: str, folders: Sequence[Path], sizes: Sizes, wanted: Wanted
         folders=", ".join(_quoted(str(folder)) for folder in folders),
         mpp="null" if mpp is None else f"{mpp:g}",
         assumed=assumed,
-        size_px=_crop_px(sizes, mpp),
+        size_px=training_crop_px(sizes, mpp),
         init=_init(wanted.base_model),
         features="" if wanted.base_model is None else _BASE_FEATURES,
         classes="\n".join(colours),
@@ -148,8 +148,12 @@ def _init(named: str | None) -> str:
     return f"  # init: {model}            # {told}"
 
 
-def _crop_px(sizes: Sizes, mpp: float | None) -> int:
-    """Return the default side of a crop, or the largest one that fits the smallest inspected slide."""
+def training_crop_px(sizes: Sizes, mpp: float | None) -> int:
+    """Return the default side of a training crop, or the largest one that fits the smallest inspected slide.
+
+    Raises:
+        SlideError: If a slide is too small for any.
+    """
     rooms = [
         side * (found or mpp or 1.0) / mpp if mpp else side
         for found, side in zip(sizes.mpp, sizes.sides_px, strict=True)

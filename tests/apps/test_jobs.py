@@ -196,6 +196,17 @@ def test_chosen_slides_are_predicted_by_their_paths(
     assert json.loads(given) == ["board"]
 
 
+def test_a_slide_that_was_deleted_meanwhile_is_named(
+    review: Review, run: Path, tmp_path: Path, started: list[list[str]]
+) -> None:
+    process = Process(os.getpid(), birth_of(os.getpid()) or "")
+    add_job(JobPlace(run), "predict", ("board", "gone"), author="Bo", device="first", start=lambda _: process)
+    update_job(JobPlace(run), 1, state="failed")
+    app = press(opened(review, "predict", run, tmp_path), "Resume")
+    assert "gone: no longer among the slides of the recipe. Choose others." in texts(app)
+    assert started == []
+
+
 def test_a_run_without_slides_leads_to_others(review: Review, run: Path, tmp_path: Path) -> None:
     (tmp_path / "slides" / "board.ome.tif").unlink()
     shutil.rmtree(run / "predictions")

@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from cytoseg.recipe import load_recipe
@@ -46,6 +49,33 @@ def test_slides_are_shown_and_a_project_begins_with_its_crops(review: Review, la
     assert (tmp_path / "runs" / "mine" / "recipe.yaml").is_file()
     assert app.title[0].value == "Annotate"
     assert "There is no crop to annotate yet." in _texts(app)
+
+
+def test_small_grey_and_long_slides_are_shown_with_what_their_sizes_mean(
+    review: Review, lab: Path, tmp_path: Path
+) -> None:
+    slides = lab / "slides"
+    Image.new("RGB", (60, 60), (200, 120, 160)).save(slides / "tiny [1] (b).png")
+    grey = np.full((300, 300), 40_000, np.uint16)
+    grey[:150] = 9_000
+    tifffile.imwrite(slides / "grau__16 Bit ä.tif", grey)
+    Image.new("L", (300, 4000), 90).save(slides / "strip.png")
+    app = review("new_project", "--base", str(tmp_path), "--slides", str(slides))
+    assert not app.exception, app.exception
+    said = _texts(app)
+    for text in (
+        "tiny [1] (b).png: 60 x 60",
+        "grau__16 Bit ä.tif: 300 x 300",
+        "strip.png: 300 x 4000, its middle",
+        "Not stated by grau__16 Bit ä.tif, strip.png, tiny [1] (b).png: assumed to be 0.5 µm a pixel.",
+        "limits the crops for training a diffusion model to 56 px a side, instead of 256.",
+    ):
+        assert text in said
+    assert len(app.image) == 4
+    app = app.number_input[0].set_value(0.0).run()
+    assert "assumed" not in _texts(app)
+    Image.new("RGB", (9, 9)).save(slides / "nothing.png")
+    assert "one of 9 px a side is too small for training. Remove it." in _texts(app.run())
 
 
 def test_a_name_that_is_taken_is_reported(review: Review, lab: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from threading import Event
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from tests.apps.sighted import told_viewer
@@ -42,6 +43,19 @@ def test_the_viewer_gets_the_slide_and_its_layers(page: Callable[[], AppTest]) -
         ("truth", "&classes=1", 0.0),
     ]
     assert told["jump"] is None
+
+
+def test_a_pixel_size_that_only_the_recipe_states_is_used_and_said(
+    page: Callable[[], AppTest], sighted: Path, tmp_path: Path
+) -> None:
+    assert "assumes" not in _texts(page())
+    Image.new("RGB", (60, 60), (90, 90, 90)).save(tmp_path / "slides" / "a.png")
+    recipe = sighted / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("folders: [slides]", "folders: [slides]\n  assume_mpp: 0.25"))
+    shutil.rmtree(sighted / "predictions")
+    app = page()
+    assert told_viewer(app)["mpp"] == 0.25
+    assert "The slide does not state its pixel size; the recipe assumes 0.25 µm." in _texts(app)
 
 
 def test_layers_opacity_and_classes_can_be_chosen(page: Callable[[], AppTest]) -> None:

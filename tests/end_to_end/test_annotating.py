@@ -103,7 +103,7 @@ def test_what_is_missing_is_reported(
     path = random_crops.cut()
     crop = next(crop for crop in annotating.crops()[0] if crop.path == path)
     shutil.rmtree(annotating.labels)
-    with pytest.raises(LabelError, match="at least two classes are needed"):
+    with pytest.raises(LabelError, match="Mark something in two classes or more"):
         live.view(crop, picture, np.zeros((32, 32), np.uint8))
 
 

@@ -276,3 +276,18 @@ def test_crops_of_another_size_come_from_the_slides_that_hold_them(write_map: Wr
         assert (other.source.path == large) or side <= 20
         other.close()
     crop.close()
+
+
+def test_fitted_crops_come_from_every_slide_as_large_as_it_allows(write_map: Write, find: Find) -> None:
+    small, large = write_map("a.png", width=20, height=40), write_map("b.png", width=64, height=48)
+    crop = RandSlideCropd(["image"], sources=find(small, large, mpp=1.0, assume_mpp=0.5, size_px=8), size_px=8)
+    fitted = crop.fitted(16)
+    assert (crop.sides_px, fitted.sides_px, fitted.size_px) == ((8, 8), (10, 16), 16)
+    found = {}
+    for number in range(20):
+        fitted.set_random_state(seed=number)
+        shape = fitted({"image": number})["image"].shape
+        assert found.setdefault(fitted.source.path, (shape, fitted.region.width)) == (shape, fitted.region.width)
+    assert found == {small: ((3, 10, 10), 20), large: ((3, 16, 16), 32)}
+    crop.close()
+    fitted.close()

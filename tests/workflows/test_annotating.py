@@ -20,9 +20,9 @@ PICTURE = np.zeros((8, 8, 3), np.uint8)
 @pytest.mark.parametrize(
     ("marked", "is_test", "problem"),
     [
-        ([2], False, "the train crops show one class, 'nucleus'; at least two classes are needed"),
-        ([], False, "the train crops show no labelled pixel"),
-        ([0, 1], True, "the train crops show no labelled pixel"),
+        ([2], False, "only 'nucleus' is marked in crops that are not for testing"),
+        ([], False, "nothing is marked in crops that are not for testing"),
+        ([0, 1], True, "nothing is marked in crops that are not for testing"),
     ],
 )
 def test_a_live_result_needs_two_classes_which_are_named(

@@ -10,7 +10,7 @@ from cytoseg.geometry import Size
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.workflows import new_project
-from cytoseg.workflows.new_project import Project, list_slides, make_example, make_project, slide_folders
+from cytoseg.workflows.new_project import Project, is_strip, list_slides, make_example, make_project, slide_folders
 from cytoseg.workflows.recipe_text import Wanted
 
 CLASSES = ("background", "cell wall", "nucleus")
@@ -46,10 +46,26 @@ def test_slides_are_listed_with_size_pixel_size_and_thumbnail(slides: Path, tmp_
     good, broken = found
     assert (good.name, good.size, good.mpp, good.problem) == ("a.ome.tif", Size(400, 200), 0.25, "")
     assert good.thumbnail is not None
-    assert good.thumbnail.shape == (80, 160, 3)
-    assert good.thumbnail[:, :70].mean() < 100 < 200 < good.thumbnail[:, 90:].mean()
+    assert good.thumbnail.shape == (160, 320, 3)
+    assert good.thumbnail[:, :140].mean() < 100 < 200 < good.thumbnail[:, 180:].mean()
     assert broken.size is None
     assert "broken.tif" in broken.problem
+
+
+@pytest.mark.parametrize(("width", "height", "shape"), [(30, 2000, (320, 80, 3)), (1000, 10, (80, 320, 3))])
+def test_a_strip_is_listed_with_its_middle(tmp_path: Path, width: int, height: int, shape: tuple[int, ...]) -> None:
+    picture = np.full((height, width, 3), 230, np.uint8)
+    away = (min(width, height) * 4 + 1) // 2
+    middle = picture[max(0, height // 2 - away) :, max(0, width // 2 - away) :][: 2 * away, : 2 * away]
+    middle[...] = 60
+    write_pyramid(tmp_path / "strip.ome.tif", [picture], size=Size(width, height), mpp=0.25)
+    (found,), _ = list_slides(tmp_path, [tmp_path], max_slides=5)
+    assert found.thumbnail is not None
+    assert found.thumbnail.shape == shape
+    assert found.thumbnail.max() < 70
+    assert found.size is not None
+    assert is_strip(found.size)
+    assert not is_strip(Size(400, 100))
 
 
 @pytest.mark.parametrize("base_model", [None, "cytology-base"])

@@ -5,12 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import slide_cards
 import state
 import streamlit as st
-import widgets
 
 from cytoseg.errors import CytosegError
-from cytoseg.viewer.deep_zoom import jpeg
 from cytoseg.workflows.new_project import (
     ListedSlide,
     Project,
@@ -21,7 +20,7 @@ from cytoseg.workflows.new_project import (
 )
 from cytoseg.workflows.recipe_text import COLOURS, GLASS, Wanted, base_model
 
-LISTED, PER_ROW = 12, 4
+LISTED = 12
 CLASSES = (("background", GLASS), ("cytoplasm", COLOURS[0]), ("nucleus", COLOURS[1]))
 HELP = (
     "A project is a recipe (a text file that every command reads) and a run folder with all results. The class "
@@ -65,22 +64,6 @@ def _slides(folder: Path, written_ns: int) -> tuple[list[ListedSlide], int]:
     return list_slides(folder, state.slide_roots(), max_slides=LISTED)
 
 
-def _show(slides: list[ListedSlide], total: int) -> None:
-    more = f", the first {len(slides)} are shown" if total > len(slides) else ""
-    st.caption(f"{total} slide{'' if total == 1 else 's'}{more}.")
-    for first in range(0, len(slides), PER_ROW):
-        for column, slide in zip(st.columns(PER_ROW), slides[first : first + PER_ROW], strict=False):
-            if slide.thumbnail is not None:
-                widgets.show(column, jpeg(slide.thumbnail), alt=slide.name)
-            size = "cannot be opened" if slide.size is None else f"{slide.size.width} x {slide.size.height}"
-            mpp = f", {slide.mpp:.3g} µm a pixel" if slide.mpp is not None else ""
-            column.caption(f"{state.plain(slide.name)}: {size}{mpp}")
-            if slide.stain:
-                column.html(f'<span class="soft">Stain: {"".join(map(widgets.swatch, slide.stain))}</span>')
-            if slide.problem:
-                column.warning(state.error_text(slide.problem))
-
-
 def _ask(folder: Path, slides: list[ListedSlide]) -> None:
     """Ask for name, pixel size and classes."""
     said = [slide.mpp for slide in slides if slide.mpp is not None]
@@ -88,6 +71,7 @@ def _ask(folder: Path, slides: list[ListedSlide]) -> None:
     mpp = st.number_input(
         "Micrometres per pixel (0: as scanned)", 0.0, 20.0, round(max(said, default=0.0), 4), format="%.4f"
     )
+    slide_cards.tell_sizes(slides, mpp or None)
     st.markdown(":small[Classes]")
     begun = pd.DataFrame(CLASSES, columns=["Name", "Colour"])
     table = st.data_editor(begun, num_rows="dynamic", hide_index=True, key="classes of a new project")
@@ -116,7 +100,7 @@ def main() -> None:
         with left:
             _ask(folder, slides)
         with right:
-            _show(slides, total)
+            slide_cards.show(slides, total)
 
 
 main()

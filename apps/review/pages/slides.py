@@ -93,6 +93,8 @@ def _look(run: Path, found: CatalogueEntry, view: SlideView, classes: ClassList)
         traced = _outlines(run, found, view, classes, shown)
         other = compare.choose(run, found)
         typed = _jump(key, view)
+        if view.is_assumed:
+            st.caption(f"The slide does not state its pixel size; the recipe assumes {view.mpp:g} µm.")
     with large:
         there = [] if other is None else compare.painted(classes, shown, other.classes)
         paint = viewer.Paint(opacities, shown, traced)
