@@ -20,6 +20,7 @@ from cytoseg.duration_text import duration_text
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import read_provenance, time_text
 from cytoseg.evaluation.sample_scores import read_sample_scores
+from cytoseg.recipe import recipe_of_run
 from cytoseg.reporting import markup
 from cytoseg.reporting.report import report_page
 from cytoseg.runs import CommandRecord, Provenance
@@ -88,9 +89,31 @@ def _files() -> None:
         )
 
 
+def _base_model(run: Path) -> str | None:
+    """Name the supplied model whose features a run uses instead of a diffusion model of its own."""
+    try:
+        named = None if (run / "ddpm").is_dir() else recipe_of_run(run).training.init
+    except CytosegError:  # the pages that need the recipe say what is wrong with it
+        return None
+    return None if named is None else Path(named).name
+
+
 def _pictures() -> None:
     run = state.run_folder()
     st.subheader("Diffusion model")
+    if (base := _base_model(run)) is not None:
+        st.caption(
+            f"This run uses the features of the supplied model {state.plain(base)}. A diffusion model of its own, "
+            "which learns from your slides for hours, is optional: it is started on the page Jobs."
+        )
+    else:
+        _own_network(run)
+    st.subheader("Annotated crops")
+    command = "cytoseg label-import SRC --recipe RECIPE"
+    widgets.picture(run / "labels" / "contact_sheet.png", "The annotations as they were imported", command)
+
+
+def _own_network(run: Path) -> None:
     noise = is_noise_file(run / "ddpm" / "samples.png")
     st.caption(f"{DENOISED if noise else SAMPLES} The loss should fall and then level off.")
     left, right = st.columns(2, gap="medium")
@@ -102,9 +125,6 @@ def _pictures() -> None:
     if (scores := state.guarded(lambda: read_sample_scores(run))) is not None:
         st.table(pd.DataFrame(scores.rows(), columns=["Score", "Samples", "Floor"]), hide_index=True)
         st.caption(f"{scores.count} samples. {state.plain(scores.sentence())}")
-    st.subheader("Annotated crops")
-    command = "cytoseg label-import SRC --recipe RECIPE"
-    widgets.picture(run / "labels" / "contact_sheet.png", "The annotations as they were imported", command)
 
 
 def main() -> None:

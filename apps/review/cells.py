@@ -28,6 +28,8 @@ X, Y, DENSITY = "centroid_x_level0_px", "centroid_y_level0_px", "optical_density
 MAX_POINTS = 5000
 """Most objects in the chart; of more, a random sample with a fixed seed."""
 MAX_ROWS = 200
+MOST_DECADES = 3
+"""Decades of areas up to which the axis also has numbers between the powers of ten."""
 _UNITS = {
     "_level0_px": " on the slide (px)",
     "_px": " (px)",
@@ -155,6 +157,7 @@ def _chart(table: pd.DataFrame, classes: ClassList) -> go.Figure:
             hovertemplate="%{customdata[0]}: %{x:.1f}, %{y:.2f}",
         )
     figure.update_layout(
+        xaxis=_log_axis(drawn[area]),
         xaxis_title=_title(area),
         yaxis_title=_title(DENSITY),
         height=360,
@@ -168,6 +171,17 @@ def _chart(table: pd.DataFrame, classes: ClassList) -> go.Figure:
         yaxis_tickfont={"size": 13, "color": widgets.ink()},
     )
     return figure
+
+
+def _log_axis(values: "pd.Series[float]") -> dict[str, Any]:
+    """Return a logarithmic axis with plain numbers: a cytoplasm is hundreds of times as large as a nucleus."""
+    positive = values[values > 0]
+    if positive.empty:
+        return {}
+    low, high = math.floor(math.log10(positive.min())), math.ceil(math.log10(positive.max()))
+    steps = (1, 2, 5) if high - low <= MOST_DECADES else (1,)
+    marks = [step * 10.0**power for power in range(low, high + 1) for step in steps]
+    return {"type": "log", "tickvals": marks, "ticktext": [f"{mark:,.10g}" for mark in marks]}
 
 
 def _chosen(key: str, rows: pd.DataFrame, mpp: float | None) -> None:

@@ -1,9 +1,12 @@
 """What pages need of the networks, loaded at its first use: that takes seconds, and a crop can be drawn before."""
 
+import sys
 from functools import lru_cache
 from importlib import import_module
 from threading import Lock
 from typing import TYPE_CHECKING, cast
+
+import streamlit as st
 
 from cytoseg.workflows.annotating import Annotating
 
@@ -12,6 +15,12 @@ if TYPE_CHECKING:
     from cytoseg.workflows.random_annotation_crops import RandomAnnotationCrops
 
 _loading = Lock()
+
+
+def announce() -> None:
+    """Say that a button does nothing visible for some seconds, the first time that networks are loaded."""
+    if "torch" not in sys.modules:
+        st.toast("Loading the networks: this takes some seconds, only once.", icon=":material/hourglass:")
 
 
 def live_results(annotating: Annotating) -> "LiveResults":

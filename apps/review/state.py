@@ -27,6 +27,11 @@ ICON = (
 
 Value = TypeVar("Value")
 
+TEXT_PX = 1640
+"""Largest width of forms, tables and charts."""
+TEXT_WIDTH, PICTURE_WIDTH = f"{TEXT_PX + 80}px", f"max({TEXT_PX + 80}px,80vw)"
+"""Largest widths of a page of those, and of one with an image: on a 4k screen the image gets most of it."""
+
 
 PAGES = {
     "": [("app.py", "Runs", "folder_open"), ("pages/new_project.py", "New project", "add_circle")],
@@ -63,10 +68,15 @@ MADE_ON = {
 """Pages that start the work of a command."""
 
 
-def begin(*, needs_run: bool = True) -> None:
-    """Start a page: layout, list of pages and choice of the run; end it if a required run is missing."""
+def begin(*, needs_run: bool = True, max_width: str = TEXT_WIDTH) -> None:
+    """Start a page: layout, list of pages and choice of the run; end it if a required run is missing.
+
+    Args:
+        needs_run: Whether the page has nothing to show without a run.
+        max_width: Of the page; ``PICTURE_WIDTH`` where images are drawn on or compared.
+    """
     st.set_page_config(page_title="cytoseg review", page_icon=ICON, layout="wide")
-    _style()
+    _style(max_width)
     with st.sidebar:
         st.markdown("### cytoseg review")
         chosen = st.container()
@@ -88,9 +98,11 @@ def loading() -> Iterator[None]:
         yield
 
 
-def _style() -> None:
+def _style(max_width: str) -> None:
     st.html(
-        "<style>[data-testid='stMainBlockContainer']{padding:3.2rem 2.5rem 4rem;max-width:max(1720px,80vw)}"
+        f"<style>[data-testid='stMainBlockContainer']{{padding:3.2rem 2.5rem 4rem;max-width:{max_width}}}"
+        "[data-testid='stCaptionContainer'] p,[data-testid='stMarkdown'] p{max-width:56rem}"  # lines that can be read
+        "[data-testid='stMain'] [data-testid='stAlert']{max-width:64rem}"
         "h1{font-size:1.9rem!important;padding-top:0!important}"
         "h2{font-size:1.5rem!important}h3{font-size:1.2rem!important;padding-top:.6rem!important}"
         ".swatch{display:inline-block;width:.9em;height:.9em;border-radius:3px;margin:0 .45em -1px 0;"

@@ -103,9 +103,15 @@ def ramp(least: str, most: str) -> None:
     )
 
 
-def legend(names: Sequence[str], colours: Sequence[Sequence[int]]) -> None:
-    """Show a legend of the classes, with a warning about colours that colour-blind people confuse."""
+def legend(names: Sequence[str], colours: Sequence[Sequence[int]], *, where: str = "in the recipe") -> None:
+    """Show a legend of the classes, with a warning about colours that colour-blind people confuse.
+
+    Args:
+        names: The classes.
+        colours: Red, green and blue of each, 0 to 255.
+        where: Where their colours can be changed.
+    """
     pairs = zip(names, colours, strict=True)
     st.html("&emsp;".join(f"<span>{swatch(colour)}{escape(name)}</span>" for name, colour in pairs))
     if alike := [f"{state.plain(names[i])} and {state.plain(names[j])}" for i, j in confusable(colours)]:
-        st.caption(f"Colour-blind people cannot tell {', '.join(alike)} apart. Give them other colours in the recipe.")
+        st.caption(f"Colour-blind people cannot tell {', '.join(alike)} apart. Give them other colours {where}.")

@@ -178,7 +178,7 @@ def read_summary(folder: Path) -> Summary | None:
     found, record = SUMMARY_FILE.read(path, name=_name(path)), load_json(path)
     # The path of a slide must not be shown on a page served over the network.
     apart = {"slide_path", "format", "classes", "provenance", "objects", "versions", "bundle"}
-    facts = {key: value for key, value in record.items() if key not in apart}
+    facts = {key: value for key, value in record.items() if key not in apart and value != ""}
     counts = {f"objects: {name}": totals.objects for name, totals in found.objects.items()}
     return Summary(
         facts=tuple(plain_rows({**facts, **counts})),

@@ -91,15 +91,14 @@ def recipe_text(stem: str, folders: Sequence[Path], sizes: Sizes, wanted: Wanted
     """
     mpp, classes = wanted.mpp, wanted.classes
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:80] or "mylab"
-    fill = next((label for label in classes if label.casefold() in ("background", "glass")), None)
+    fill = _fill_of(classes)
     unsaid = sum(found is None for found in sizes.mpp)
     assumed = (
         f"  assume_mpp: {mpp:g}          # for slides that do not state it; the scanner's value\n"
         if mpp and unsaid
         else ""
     )
-    named = [(label, wanted.colours.get(label, colour)) for label, colour in coloured(classes, fill)]
-    colours = (f'  - {{name: {_quoted(label)}, colour: "{colour}"}}' for label, colour in named)
+    colours = (f'  - {{name: {_quoted(label)}, colour: "{colour}"}}' for label, colour in class_colours(wanted))
     return _TEMPLATE.format(
         name=_quoted(name),
         folders=", ".join(_quoted(str(folder)) for folder in folders),
@@ -162,6 +161,21 @@ def training_crop_px(sizes: Sizes, mpp: float | None) -> int:
     if side < 2 * MULTIPLE_PX:
         raise SlideError(f"slides: one of {min(sizes.sides_px)} px a side is too small for training. Remove it.")
     return side
+
+
+def class_colours(wanted: Wanted) -> list[tuple[str, str]]:
+    """Return the colour of each class, ``#rrggbb``: the wanted one, otherwise one that no other class has."""
+    taken = {colour.lower() for colour in wanted.colours.values()}
+    usual = coloured(wanted.classes, _fill_of(wanted.classes))
+    free = iter([colour for colour in COLOURS if colour not in {*taken, *(colour for _, colour in usual)}])
+    return [
+        (label, wanted.colours.get(label) or (next(free, colour) if colour in taken else colour))
+        for label, colour in usual
+    ]
+
+
+def _fill_of(classes: Sequence[str]) -> str | None:
+    return next((label for label in classes if label.casefold() in ("background", "glass")), None)
 
 
 def coloured(classes: Sequence[str], fill: str | None) -> list[tuple[str, str]]:

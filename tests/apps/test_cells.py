@@ -74,6 +74,12 @@ def test_objects_are_counted_by_class_and_drawn(
         ("cell", [2500.0, 2500.0], [0.4, 0.6]),
     ]
     assert traces[1].customdata.tolist() == [[1], [2]]
+    axis = cells._chart(table, classes).layout.xaxis
+    assert (axis.type, axis.title.text) == ("log", "Area (µm²)")
+    assert axis.ticktext[:4] == ("10", "20", "50", "100")
+    assert cells._log_axis(table["area_um2"] * 1e6)["ticktext"][0] == "10,000,000"
+    assert len(cells._log_axis(table["area_um2"] ** 2)["ticktext"]) == 6  # 625 to 6,250,000
+    assert cells._log_axis(table["area_um2"] * 0) == {}
 
 
 @pytest.mark.parametrize(

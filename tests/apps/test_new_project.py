@@ -42,6 +42,7 @@ def test_slides_are_shown_and_a_project_begins_with_its_crops(review: Review, la
     assert "board.ome.tif: 600 x 600, 0.5 µm a pixel" in _texts(app)
     assert len(app.image) == 1
     assert app.number_input[0].value == 0.5
+    assert any("rgb(213,94,0)" in part.proto.body for part in app.get("html"))
     app = app.text_input[0].input("mine").run()
     app = _press(app, "Create the project")
     recipe = load_recipe(str(tmp_path / "mine.yaml"))
@@ -49,6 +50,9 @@ def test_slides_are_shown_and_a_project_begins_with_its_crops(review: Review, la
     assert (tmp_path / "runs" / "mine" / "recipe.yaml").is_file()
     assert app.title[0].value == "Annotate"
     assert "There is no crop to annotate yet." in _texts(app)
+    app = app.switch_page("app.py").run(timeout=60)
+    assert "This run uses the features of the supplied model cytology-base." in _texts(app)
+    assert "cytoseg train-ddpm" not in _texts(app)
 
 
 def test_small_grey_and_long_slides_are_shown_with_what_their_sizes_mean(

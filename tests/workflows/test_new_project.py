@@ -11,7 +11,7 @@ from cytoseg.recipe import load_recipe
 from cytoseg.slides.pyramid import write_pyramid
 from cytoseg.workflows import new_project
 from cytoseg.workflows.new_project import Project, is_strip, list_slides, make_example, make_project, slide_folders
-from cytoseg.workflows.recipe_text import Wanted
+from cytoseg.workflows.recipe_text import Wanted, class_colours
 
 CLASSES = ("background", "cell wall", "nucleus")
 
@@ -82,6 +82,18 @@ def test_a_project_is_a_recipe_and_a_run_folder(slides: Path, tmp_path: Path, ba
     if base_model:
         assert str(recipe.training.init) == base_model
         assert (recipe.feature_timesteps(), recipe.features.extractors) == ((0,), ("ddpm", "filters"))
+
+
+def test_a_class_without_a_colour_gets_one_that_no_other_class_has() -> None:
+    wanted = Wanted(None, ("background", "nucleus", "debris", "mucus"), {"nucleus": "#D55E00"})
+    assert class_colours(wanted) == [
+        ("background", "#f0f0f0"),
+        ("nucleus", "#D55E00"),
+        ("debris", "#cc79a7"),
+        ("mucus", "#009e73"),
+    ]
+    many = Wanted(None, [f"class {number}" for number in range(12)], {"class 3": "#56b4e9"})
+    assert len({colour.lower() for _, colour in class_colours(many)}) == 12
 
 
 @pytest.mark.parametrize(

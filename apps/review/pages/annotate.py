@@ -9,7 +9,7 @@ HELP = (
     "A crop is a small square of a slide. A few strokes in each class are enough: unmarked pixels stay unknown. Each "
     "stroke is saved under your name at once. Crops of test slides only test the model; it never learns from them."
 )
-state.begin()
+state.begin(max_width=state.PICTURE_WIDTH)
 st.title("Annotate", help=HELP)
 with state.loading():
     import annotate_state
@@ -37,6 +37,7 @@ KEYS = "Every tool and class has a key, and the whole page works without a mouse
 
 def _new_crop(annotating: Annotating) -> None:
     """Cut a random crop and choose it."""
+    lazy_networks.announce()
     try:
         st.session_state["crop to annotate"] = lazy_networks.random_crops(annotating).cut().stem
     except CytosegError as error:
@@ -73,6 +74,7 @@ def _choose(annotating: Annotating, found: list[CropFile], author: str) -> CropF
 
 def _propose(annotating: Annotating, crop: CropFile, author: str) -> None:
     """Show the base model's proposal."""
+    lazy_networks.announce()
     try:
         work = annotate_state.work_on(annotating, crop, author)
         work.proposed = lazy_networks.live_results(annotating).propose(work.picture)

@@ -13,6 +13,9 @@ VIEWS = {
     "Pixels": "Numbers of pixels, tinted by their share of the true class.",
 }
 Cells = list[list[float | None]]
+_WIDTH_PX, _CELL_PX, _LEAST_PX = 720, 180, 56
+"""Width of all cells on the smallest screen, and the most and least of one."""
+_NAME_LENGTH = 24
 
 
 def _percent(value: float | None) -> str:
@@ -28,7 +31,7 @@ def _figure(names: list[str], tint: Cells, texts: list[list[str]]) -> go.Figure:
             y=names,
             text=texts,
             texttemplate="%{text}",
-            textfont_size=16,
+            textfont_size=16 if len(names) <= _WIDTH_PX // 90 else 12,
             colorscale=[[0, "#f3f7fb"], [0.5, "#7fb3d8"], [1, "#00558c"]],
             zmin=0,
             zmax=1,
@@ -39,18 +42,15 @@ def _figure(names: list[str], tint: Cells, texts: list[list[str]]) -> go.Figure:
         )
     )
     ticks = {"size": 14, "color": widgets.ink()}
+    short = [name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…" for name in names]
+    labels = {"type": "category", "tickvals": names, "ticktext": short, "showgrid": False, "tickfont": ticks}
+    side_px = max(_LEAST_PX, min(_CELL_PX, _WIDTH_PX // len(names)))
     chart.update_layout(
-        height=110 + 90 * len(names),
-        width=190 + 180 * len(names),
+        height=110 + max(_LEAST_PX, side_px // 2) * len(names),
+        width=190 + side_px * len(names),
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={"title": "Predicted", "side": "top", "type": "category", "showgrid": False, "tickfont": ticks},
-        yaxis={
-            "title": "Ground truth",
-            "autorange": "reversed",
-            "type": "category",
-            "showgrid": False,
-            "tickfont": ticks,
-        },
+        xaxis={"title": "Predicted", "side": "top", **labels},
+        yaxis={"title": "Ground truth", "autorange": "reversed", **labels},
         font_size=15,
     )
     return chart

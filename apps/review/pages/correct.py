@@ -33,9 +33,9 @@ Ids = NDArray[np.uint8]
 PREDICTION, ANNOTATION, LATEST = "Prediction", "Annotation", "Latest correction"
 STARTED = {PREDICTION: FROM_PREDICTION, ANNOTATION: "annotation", LATEST: "correction"}
 PURPOSE = """
-A correction is stored next to the original, under your name, and replaces nothing by itself. To use it, import it with
-`cytoseg label-import CORRECTIONS --recipe RECIPE`, where CORRECTIONS is the folder review/corrections of this run; of
-several corrections of a crop the newest is used.
+A correction is stored next to the original, under your name, and replaces nothing by itself. To use it, choose the
+folder `review/corrections` on the page Jobs and press *Import annotations*, then *Evaluate*; of several corrections of
+a crop the newest is used.
 
 These are **test crops**, and corrected ones stay test crops: a slide is used either for training or for testing. So a
 correction changes the test set, never the training. You start from the annotation. If you choose to start from the
@@ -145,7 +145,7 @@ def _work(crop: CropScores, classes: ClassList) -> None:
 
 
 def main() -> None:
-    state.begin()
+    state.begin(max_width=state.PICTURE_WIDTH)
     st.title("Correct")
     if "said" in st.session_state:
         st.toast(state.plain(st.session_state.pop("said")), icon=":material/check:")

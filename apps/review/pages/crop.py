@@ -64,7 +64,7 @@ def _view(crop: CropScores, found: Evaluation) -> None:
 
 
 def main() -> None:
-    state.begin()
+    state.begin(max_width=state.PICTURE_WIDTH)
     st.title("Crop view")
     found = state.evaluation_of_crops()
     crop = crop_choice.choose_crop(crop_choice.ordered_crops(found))

@@ -47,7 +47,7 @@ def _card(crop: CropScores, found: Evaluation, layer: str) -> None:
 
 
 def main() -> None:
-    state.begin()
+    state.begin(max_width=state.PICTURE_WIDTH)
     st.title("Test crops, worst first")
     found = state.evaluation_of_crops()
     order, layers = st.columns([1, 2], gap="medium")

@@ -1,5 +1,6 @@
 """New project: choose a folder of slides and name the classes."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ import pandas as pd
 import slide_cards
 import state
 import streamlit as st
+import widgets
+from PIL.ImageColor import getrgb
 
 from cytoseg.errors import CytosegError
 from cytoseg.workflows.new_project import (
@@ -18,7 +21,7 @@ from cytoseg.workflows.new_project import (
     make_project,
     slide_folders,
 )
-from cytoseg.workflows.recipe_text import COLOURS, GLASS, Wanted, base_model
+from cytoseg.workflows.recipe_text import COLOURS, GLASS, Wanted, base_model, class_colours
 
 LISTED = 12
 CLASSES = (("background", GLASS), ("cytoplasm", COLOURS[0]), ("nucleus", COLOURS[1]))
@@ -79,9 +82,17 @@ def _ask(folder: Path, slides: list[ListedSlide]) -> None:
     pairs = [(str(row.Name).strip(), str(row.Colour or "").strip()) for row in table.itertuples() if row.Name]
     colours = {label: colour for label, colour in pairs if colour and colour != "None"}
     wanted = Wanted(mpp or None, [label for label, _ in pairs], colours, base_model())
+    _show_colours(wanted)
     if st.button("Create the project", type="primary", icon=":material/play_arrow:"):
         project = Project(name, folder, wanted)
         _begin(functools.partial(make_project, project, state.base_folder(), state.slide_roots()))
+
+
+def _show_colours(wanted: Wanted) -> None:
+    """Show the colours that the classes will have; an invalid one is named when the project is created."""
+    pairs = class_colours(wanted)
+    with contextlib.suppress(ValueError):
+        widgets.legend([name for name, _ in pairs], [getrgb(colour) for _, colour in pairs], where="above")
 
 
 def main() -> None:

@@ -150,7 +150,7 @@ def _waiting(place: QueuePlace, ranking: Ranking) -> None:
 
 
 def main() -> None:
-    state.begin()
+    state.begin(max_width=state.PICTURE_WIDTH)
     st.title("Annotate next", help=HELP)
     run = state.run_folder().resolve()
     if not predictions(run):

@@ -110,7 +110,8 @@ def _look(run: Path, found: CatalogueEntry, view: SlideView, classes: ClassList)
             st.caption(f"Clicked at x {clicked['x']}, y {clicked['y']}. A link to this place:")
             st.code(viewer.link(run, key, clicked), language=None)
     if found.prediction is not None:
-        cells.show(found, view, classes, clicked)
+        with st.container(width=state.TEXT_PX):
+            cells.show(found, view, classes, clicked)
     for note in view.notes:
         st.warning(state.error_text(note), icon=":material/warning:")
 
@@ -154,7 +155,7 @@ def _show(run: Path, found: CatalogueEntry) -> None:
 
 def main() -> None:
     viewer.follow_link()
-    state.begin()
+    state.begin(max_width=state.PICTURE_WIDTH)
     st.title("Slides")
     if (refused := st.session_state.pop("cut refused", None)) is not None:
         st.error(refused, icon=":material/error:")
@@ -174,9 +175,11 @@ def main() -> None:
         folder = found.prediction
         with st.container(horizontal=True):
             exports.show_downloads(run, key, folder)
-        approvals.show_sign_off(run, key, folder)
+        with st.container(width=state.TEXT_PX):
+            approvals.show_sign_off(run, key, folder)
     if (summary := state.guarded(lambda: read_summary(folder))) is not None:
-        _summary(summary)
+        with st.container(width=state.TEXT_PX):
+            _summary(summary)
 
 
 main()

@@ -9,7 +9,7 @@ HELP = (
     "Each person's marks of a crop are kept apart; training uses those that were saved first until a third person "
     "decides. Assign a crop to two people to learn how far they agree."
 )
-state.begin()
+state.begin(max_width=state.PICTURE_WIDTH)
 st.title("Two people", help=HELP)
 with state.loading():
     import annotate_state
