@@ -104,9 +104,28 @@ def list_slides(folder: Path, roots: Sequence[Path], *, max_slides: int) -> tupl
     Raises:
         SlideError: If the folder is outside the roots, or has no slides.
     """
-    _check_inside(folder, roots)
-    slides = find_slides([folder], ["**/*"])
+    slides = _found(folder, roots)
     return [_listed(path) for path in slides[:max_slides]], len(slides)
+
+
+def stamp_of_list(folder: Path, roots: Sequence[Path], *, max_slides: int) -> tuple[object, ...]:
+    """Return a key that changes with the result of ``list_slides``, also while a slide is being copied.
+
+    Raises:
+        SlideError: As ``list_slides``.
+    """
+    slides = _found(folder, roots)
+    stamps: list[object] = [len(slides)]
+    for path in slides[:max_slides]:
+        with contextlib.suppress(OSError):  # opening it says what is wrong
+            found = path.stat()
+            stamps.append((path.name, found.st_size, found.st_mtime_ns))
+    return tuple(stamps)
+
+
+def _found(folder: Path, roots: Sequence[Path]) -> list[Path]:
+    _check_inside(folder, roots)
+    return find_slides([folder], ["**/*"])
 
 
 def make_project(project: Project, base: Path, roots: Sequence[Path]) -> Path:

@@ -82,6 +82,17 @@ def test_small_grey_and_long_slides_are_shown_with_what_their_sizes_mean(
     assert "one of 9 px a side is too small for training. Remove it." in _texts(app.run())
 
 
+def test_a_slide_that_was_being_copied_is_opened_again(review: Review, lab: Path, tmp_path: Path) -> None:
+    below = lab / "slides" / "monday" / "copied.png"
+    below.parent.mkdir()
+    Image.new("RGB", (60, 60)).save(lab / "whole.png")
+    below.write_bytes((lab / "whole.png").read_bytes()[:-20])
+    app = review("new_project", "--base", str(tmp_path), "--slides", str(lab / "slides"))
+    assert "copied.png: cannot be opened" in _texts(app)
+    below.write_bytes((lab / "whole.png").read_bytes())
+    assert "copied.png: 60 x 60" in _texts(app.run())
+
+
 def test_a_name_that_is_taken_is_reported(review: Review, lab: Path, tmp_path: Path) -> None:
     (tmp_path / "mylab.yaml").touch()
     app = _press(review("new_project", "--base", str(tmp_path), "--slides", str(lab / "slides")), "Create the project")

@@ -20,6 +20,7 @@ from cytoseg.workflows.new_project import (
     make_example,
     make_project,
     slide_folders,
+    stamp_of_list,
 )
 from cytoseg.workflows.recipe_text import COLOURS, GLASS, Wanted, base_model, class_colours
 
@@ -63,7 +64,7 @@ def _name(path: Path, roots: list[Path]) -> str:
 
 
 @st.cache_data(show_spinner="Opening slides", max_entries=8)
-def _slides(folder: Path, written_ns: int) -> tuple[list[ListedSlide], int]:
+def _slides(folder: Path, stamp: tuple[object, ...]) -> tuple[list[ListedSlide], int]:
     return list_slides(folder, state.slide_roots(), max_slides=LISTED)
 
 
@@ -107,7 +108,8 @@ def main() -> None:
     with left:
         folder = _folder()
     if folder is not None:
-        slides, total = state.guarded(lambda: _slides(folder, folder.stat().st_mtime_ns))
+        stamp = state.guarded(lambda: stamp_of_list(folder, state.slide_roots(), max_slides=LISTED))
+        slides, total = state.guarded(lambda: _slides(folder, stamp))
         with left:
             _ask(folder, slides)
         with right:
