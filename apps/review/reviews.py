@@ -47,7 +47,7 @@ def reviewer() -> str:
         key="reviewer box",
         on_change=keep,
         max_chars=80,
-        placeholder="As shown in the log",
+        placeholder="For example Anna Smith",
         help="Recorded with everything you save here. Nothing is saved without it.",
     )
     name = str(st.session_state["reviewer"])

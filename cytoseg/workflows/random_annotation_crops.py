@@ -51,7 +51,10 @@ class RandomAnnotationCrops:
                 path = folder / f"{slide_id(place.slide)}_{place.region.x}_{place.region.y}.png"
                 if not path.exists() and write_place(place, self._recipe, folder, guess=None):
                     return path
-        raise SlideError(f"{RANDOM_CROPS}: {_TRIES} random places held glass, or lay on test slides or on other crops.")
+        raise SlideError(
+            f"No new crop: {_TRIES} random places held glass, or lay on test slides or on other crops. Draw a crop on "
+            "the page Slides, or add slides."
+        )
 
     def _taken(self) -> list[tuple[Path, Region]]:
         """List annotated and waiting regions by slide path."""
