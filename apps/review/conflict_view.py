@@ -57,10 +57,12 @@ def show(classes: ClassList, conflict: Conflict) -> None:
     """Show both maps over the image, the differences outlined, and the numbers."""
     picture = state.guarded(lambda: read_rgb(conflict.picture))
     differs = differing(conflict)
+    place = f"{conflict.picture.parent.name} {conflict.picture.stem}"
     for column, side in zip(st.columns(2, gap="medium"), conflict.sides, strict=True):
         caption = f"{side.person}, {time_text(side.time)}"
         painted = _painted(classes, picture, side, differs)
-        widgets.show(column, jpeg(painted), caption=state.plain(caption), alt=f"Marks of {side.person}")
+        where = column.container(key=f"whole-conflict {place} {side.person}")
+        widgets.show(where, jpeg(painted), caption=state.plain(caption), alt=f"Marks of {side.person}")
     widgets.legend(classes.names, classes.colours)
     said = conflict.agreement
     st.caption(

@@ -119,6 +119,9 @@ def _style(max_width: str) -> None:
         "[data-testid='stImageCaption'] *{color:light-dark(#5a6675,#a9b4c2)!important;opacity:1!important}"
         # All of a crop without scrolling; the rest of the page above it takes 12 rem.
         "[class*='st-key-whole-crop'] img{max-height:max(16rem,100vh - 13rem);object-fit:contain;object-position:0 0}"
+        # The same for two crops and the buttons that decide between them.
+        "[class*='st-key-whole-conflict'] img{max-height:max(24rem,100vh - 46rem);object-fit:contain;"
+        "object-position:0 0}"
         # All thumbnails in squares: of a strip, the whole height would fill the page.
         "[class*='st-key-thumbnails'] img{aspect-ratio:1;object-fit:contain;object-position:0 100%}"
         # At 200 % a table of scores fits: keys do not scroll it.
