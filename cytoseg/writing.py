@@ -256,7 +256,7 @@ def _beside(folder: Path, what: str) -> Path:
 def _keep_if_same(part: Path, key: str) -> None:
     """Create the folder, emptied unless it has the same key."""
     written = part / _KEY
-    if part.exists() and not (written.exists() and written.read_text(encoding="utf-8") == key):
+    if part.exists() and not (written.exists() and written.read_text(encoding="utf-8", errors="replace") == key):
         shutil.rmtree(part)
     part.mkdir(exist_ok=True)
     write_atomically(written, key)

@@ -7,6 +7,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import state
@@ -30,6 +31,8 @@ MAX_POINTS = 5000
 MAX_ROWS = 200
 MOST_DECADES = 3
 """Decades of areas up to which the axis also has numbers between the powers of ten."""
+_LARGEST = 2**31
+"""No place, area or density of an object reaches it."""
 _UNITS = {
     "_level0_px": " on the slide (px)",
     "_px": " (px)",
@@ -61,6 +64,9 @@ def _read(path: Path, written_ns: int) -> pd.DataFrame:
         area = area_column(found)
         for column in ("id", X, Y, area, DENSITY):
             found[column] = pd.to_numeric(found[column])
+        measured = found[[X, Y, area, DENSITY]].to_numpy(float)
+        if not (np.abs(measured) < _LARGEST).all() or (found[area] < 0).any():  # NaN is not below it either
+            raise ValueError("no measurement")
     except (ValueError, KeyError, OSError) as error:
         raise CytosegError(f"{CELLS}: is damaged ({type(error).__name__}). Predict the slide again.") from error
     return found

@@ -46,7 +46,7 @@ class Thresholds:
     def __post_init__(self) -> None:
         for name in RANGES:
             found = self.thresholds.get(name, ())
-            if len(found) != len(self.classes) or not all(value > 0 for value in found):
+            if len(found) != len(self.classes) or not all(EDGES[0] <= value <= EDGES[-1] for value in found):
                 raise ValueError(f"the thresholds of {name} are not one positive number for each class")
 
     def ratio(self, scores: NDArray[np.float32], ids: NDArray[np.integer[Any]], name: str) -> NDArray[np.float32]:

@@ -20,6 +20,8 @@ TESTED = ("test crops", "test crops corrected from a prediction")
 """Last columns of a study's table."""
 MIN_COUNTS = 3
 """Any two points fit a line, so an extrapolation needs three."""
+_MAX_COUNT = 10**6
+"""A table with more training crops is damaged."""
 _SURELY_NOT = 0.01
 """The log odds of 0 and 1 are infinite: the IoU is clipped this far from them."""
 
@@ -94,20 +96,44 @@ def read_curves(folder: Path, names: Sequence[str]) -> dict[str, Curve]:
     Returns:
         A curve per method, by key; empty if the table is missing, damaged or has other classes.
     """
-    path = folder / TABLE
-    rows = list(csv.reader(io.StringIO(path.read_text(encoding=ENCODING, errors="replace")))) if path.is_file() else []
+    rows = _rows(folder / TABLE)
     head = ["method", "crops", "draw", *map(inert, names)]
     if not rows or rows[0] not in (head, [*head, *TESTED]):
         return {}
     scores: dict[str, dict[tuple[int, int], list[float]]] = {}
     try:
         for key, crops, draw, *values in rows[1:]:
-            scores.setdefault(key, {})[int(crops), int(draw)] = [
-                float(v) if v else math.nan for v in values[: len(names)]
-            ]
+            scores.setdefault(key, {})[_count(crops), int(draw)] = [_score(v) for v in values[: len(names)]]
+        if any(len(values) != len(names) for found in scores.values() for values in found.values()):
+            return {}
         return {key: as_curve(key, found) for key, found in scores.items()}
     except (ValueError, KeyError):  # truncated or edited by hand
         return {}
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Read the rows of a table; none if it is missing or no table."""
+    if not path.is_file():
+        return []
+    try:
+        return list(csv.reader(io.StringIO(path.read_text(encoding=ENCODING, errors="replace"))))
+    except csv.Error:  # a field of over 100,000 characters
+        return []
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if not 0 < count <= _MAX_COUNT:
+        raise ValueError(f"{count} crops")
+    return count
+
+
+def _score(text: str) -> float:
+    """Return an IoU, NaN if it is undefined."""
+    score = float(text) if text else math.nan
+    if text and not 0 <= score <= 1:
+        raise ValueError(f"an IoU of {score}")
+    return score
 
 
 def as_curve(title: str, scores: Mapping[tuple[int, int], list[float]]) -> Curve:

@@ -11,6 +11,7 @@ from cytoseg.errors import CytosegError, LabelError
 from cytoseg.json_text import read_regular
 from cytoseg.limits import how_to_raise, limit
 from cytoseg.quoting import join_first, one_line
+from cytoseg.slides.parser_errors import is_of_content
 
 GEOJSON = ".geojson"
 _SIZE = "CYTOSEG_MAX_JSON_MB"
@@ -23,7 +24,7 @@ _GZIP = b"\x1f\x8b"
 _END, _END_SIZE, _COUNT = b"PK\5\6", 22, 10  # a zip ends with this record and a comment of up to 64 KB
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, ValueError, LookupError, OverflowError)
-"""Exceptions raised by the library on damaged archives; NotImplementedError is a RuntimeError."""
+"""Exceptions raised by the library on a damaged table of contents; NotImplementedError is a RuntimeError."""
 
 
 def is_geojson_name(path: Path) -> bool:
@@ -84,7 +85,9 @@ def read_unpacked(path: Path, *, name: str, member: str | None = None) -> bytes:
                 return read_regular(path, name=name, max_bytes=_max_bytes(), variable=_SIZE)
     except CytosegError:
         raise
-    except (gzip.BadGzipFile, EOFError, *_DAMAGED) as error:
+    except Exception as error:
+        if not is_of_content(error):
+            raise
         raise LabelError(f"{name}: cannot be unpacked ({error}). Unpack it by hand, or export it again.") from error
 
 

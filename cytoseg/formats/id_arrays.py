@@ -65,7 +65,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def _check(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
-    if not np.issubdtype(dtype, np.integer):
+    if dtype.kind not in "iu":  # durations count as integers in numpy's hierarchy
         kind = "pickled objects" if dtype.hasobject else f"values of type {dtype}"
         raise LabelError(f"{name}: holds {kind}, not class ids. {_EXPORT}")
     if len(shape) != 2:

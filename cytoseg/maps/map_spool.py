@@ -59,8 +59,13 @@ class MapSpool:
 
     @property
     def rows(self) -> int:
-        """Number of finished rows from the top, safely on disk."""
-        return int(self._rows.read_text(encoding="utf-8")) if self._rows.exists() else 0
+        """Number of finished rows from the top, safely on disk; 0 if the file that says so is missing or damaged."""
+        try:
+            rows = int(self._rows.read_bytes()[:20])
+        except (OSError, ValueError):
+            return 0
+        complete = all(part.rows >= rows for part in self._maps.values())
+        return rows if 0 <= rows <= self.size.height and complete else 0
 
     def write(self, band: MapBand, *, x: int, y: int) -> None:
         """Write a part of the maps.

@@ -61,6 +61,11 @@ class RawMap:
                 file.readinto(part.data)
         return found
 
+    @property
+    def rows(self) -> int:
+        """Number of whole rows that the file has room for; 0 if it is missing."""
+        return self.path.stat().st_size // self._place(0, 1) if self.path.is_file() else 0
+
     def sync(self) -> None:
         """Flush all writes to the disk.
 

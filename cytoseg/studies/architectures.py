@@ -69,7 +69,7 @@ class VariantRow:
             if kind == "loss":
                 found.append(outcome.losses.get(which))
             elif kind == "iou":
-                found.append(outcome.iou[int(which)] if outcome.iou else None)
+                found.append(next(iter(outcome.iou[int(which) :]), None))
             else:
                 found.append(getattr(outcome, kind))
         return [float(value) for value in found if value is not None]

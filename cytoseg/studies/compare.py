@@ -19,7 +19,7 @@ from cytoseg.memory_use import peak_memory
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.results import Score, corrected_text
 from cytoseg.metrics.segmentation import iou, pooled_scores
-from cytoseg.studies.result_cache import StoredResult, digest_of, read_result, result_file, write_result
+from cytoseg.studies.result_cache import StoredResult, are_counts, digest_of, read_result, result_file, write_result
 from cytoseg.writing import atomic_path, write_atomically
 
 _PANELS_ACROSS = 6
@@ -206,7 +206,9 @@ def run_or_reuse(method: ComparedMethod, seed: int, task: Task, *, path: Path) -
 
 def stored_run(method: ComparedMethod, seed: int, task: Task, *, path: Path) -> StoredRun | None:
     """Return the stored result of a training with these inputs, or None; parameters as in ``run_or_reuse``."""
-    return read_result(path, _digest(method, seed, task), _RUN)
+    found = read_result(path, _digest(method, seed, task), _RUN)
+    fits = found is not None and len(found.counts) == len(task.crops) and are_counts(found.counts, len(task.classes))
+    return found if fits else None
 
 
 def _digest(method: ComparedMethod, seed: int, task: Task) -> str:

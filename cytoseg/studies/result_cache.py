@@ -52,6 +52,12 @@ def read_result(path: Path, digest: str, file: RecordFile[Found]) -> Found | Non
     return found if found is not None and found.digest == digest else None
 
 
+def are_counts(found: tuple[tuple[tuple[int, ...], ...], ...], classes: int) -> bool:
+    """Return whether stored values are confusion counts, (N, classes, classes) and none below 0."""
+    square = all(len(one) == classes and all(len(row) == classes for row in one) for one in found)
+    return square and all(count >= 0 for one in found for row in one for count in row)
+
+
 def write_result(path: Path, result: Found, file: RecordFile[Found]) -> Found:
     """Write a result as JSON, and return it; parameters as in ``read_result``."""
     write_atomically(path, json.dumps(file.content_of(result)) + "\n")

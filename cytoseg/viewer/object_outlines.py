@@ -4,7 +4,6 @@ import mmap
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
 from cytoseg.json_text import parse_json
+from cytoseg.slides.parser_errors import is_of_content
 
 MAX_OBJECTS = 3000
 """Most objects returned at once: the largest of those in view."""
@@ -169,6 +169,8 @@ def _unpacked(path: Path, written_ns: int) -> IO[bytes]:
             with archive.open(member) as stream:
                 shutil.copyfileobj(stream, file, _PIECE)
         file.flush()
-    except (zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, EOFError) as error:
+    except Exception as error:
+        if not is_of_content(error):
+            raise
         raise SlideError(f"{path.name}: is damaged ({error}). Predict the slide again.") from error
     return file

@@ -148,10 +148,13 @@ def known_thresholds(scorer: Scorer, slide: Path) -> Thresholds:
         )
     model = json.loads(json.dumps(_model_of(scorer.task(slide, scorer.folder))))
     if found.model != model:
-        changed = next(key for key in (*model, *found.model) if found.model.get(key) != model.get(key))
+        # A key may be missing on one side and null on the other.
+        changed = next((key for key in (*model, *found.model) if found.model.get(key) != model.get(key)), "model")
         raise PredictionError(
             f"{scorer.folder / THRESHOLDS}: the thresholds were learned with a different {changed}. {ADVICE}"
         )
+    if found.classes != scorer.segment.classes.names:
+        raise PredictionError(f"{scorer.folder / THRESHOLDS}: the thresholds are those of other classes. {ADVICE}")
     return found
 
 

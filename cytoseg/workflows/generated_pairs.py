@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.Image import DecompressionBombError
 
 from cytoseg.classes import ClassList
 from cytoseg.diffusion.sample_folder import SampleOrigin, sample_path, source_of
@@ -33,6 +34,7 @@ from cytoseg.records import RecordFile
 from cytoseg.runs import MetricsLog, read_metrics
 from cytoseg.slides.generated_mark import drawn_mark
 from cytoseg.slides.optical_density import optical_density
+from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.terminal import progress
 from cytoseg.workflows.drawn_samples import DrawnSamples
 from cytoseg.writing import atomic_path, replaced, write_atomically
@@ -98,9 +100,12 @@ class SampleLabels:
         return [there[number] for number in self.drawn.numbers]
 
     def label_map(self, number: int) -> Picture:
-        """Read the label map of a sample, (H, W) uint8."""
-        with Image.open(self._map_path(number)) as image:
-            return np.array(image)
+        """Read the label map of a sample, (H, W) uint8.
+
+        Raises:
+            CytosegError: If its file is damaged.
+        """
+        return _read(self._map_path(number), "L", self.drawn.origin.size_px)
 
     def picture(self, number: int) -> Picture:
         """Read a sample, (H, W, 3) uint8 RGB.
@@ -108,12 +113,7 @@ class SampleLabels:
         Raises:
             CytosegError: If its file is damaged.
         """
-        path = sample_path(self.drawn.folder, number)
-        try:
-            with Image.open(path) as image:
-                return np.array(image.convert("RGB"))
-        except OSError as error:
-            raise CytosegError(f"{path}: damaged ({error}). Remove it and run the command again.") from error
+        return _read(sample_path(self.drawn.folder, number), "RGB", self.drawn.origin.size_px)
 
     def _clear_if_other(self) -> None:
         about = _About(self.drawn.origin, self.bundle, self.tissue_threshold)
@@ -159,6 +159,19 @@ def labelling_of(bundle: Path) -> dict[str, Any]:
     """
     state = bundle_state(bundle)
     return {key: state[key] for key in ("sha256", "features", "vote", "precision")}
+
+
+def _read(path: Path, mode: str, size_px: int) -> Picture:
+    """Read an image of a sample; a label map is grey, a sample grey or RGB."""
+    try:
+        if not path.is_file():  # opening a pipe would block
+            raise OSError("no file")
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.size != (size_px, size_px) or image.mode not in (mode, "L"):
+                raise ValueError(f"{image.width}x{image.height} px, {image.mode}")
+            return np.array(image.convert(mode))
+    except (*DAMAGE, DecompressionBombError) as error:
+        raise CytosegError(f"{path}: damaged ({error}). Remove it and run the command again.") from error
 
 
 def _remove(folder: Path) -> None:

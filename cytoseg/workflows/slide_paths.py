@@ -59,13 +59,17 @@ def expand(texts: Sequence[str], *, command: str) -> list[Path]:
     return list(once.values())
 
 
-def _expand(text: str, problems: list[str]) -> list[Path]:
+def _expand(text: str, problems: list[str], within: tuple[Path, ...] = ()) -> list[Path]:
+    """Expand an argument, or a line of the lists that are being read."""
     path = on_disk(Path(text))
     try:
         if path.is_dir() and not is_slide_folder(path):
             return find_slides([path])
         if path.suffix.lower() == LIST_SUFFIX and path.is_file():
-            return [found for line in _lines(path) for found in _expand(line, problems)]
+            if path.resolve() in within:
+                raise SlideError(f"{path}: this list of slides names itself. Remove that line.")
+            lists = (*within, path.resolve())
+            return [found for line in _lines(path) for found in _expand(line, problems, lists)]
     except SlideError as error:
         problems.append(str(error))
         return []
@@ -79,7 +83,7 @@ def _expand(text: str, problems: list[str]) -> list[Path]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # as Windows writes it
     except UnicodeDecodeError as error:
         raise SlideError(f"{path}: is not a list of slides, because it is not text.") from error
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

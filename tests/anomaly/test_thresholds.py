@@ -71,7 +71,14 @@ def test_thresholds_are_read_as_they_were_saved(tmp_path: Path) -> None:
     assert read_thresholds(tmp_path) == thresholds()
 
 
-@pytest.mark.parametrize("limits", [{TEXTURE: (1.0, 2.0)}, {TEXTURE: (1.0, 0.0), SHAPE: (1.0, 1.0)}, {SHAPE: (1.0,)}])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {TEXTURE: (1.0, 2.0)},
+        {SHAPE: (1.0,)},
+        *({TEXTURE: (1.0, wrong), SHAPE: (1.0, 1.0)} for wrong in (0.0, -1.0, 1e-300, 1e300)),
+    ],
+)
 def test_thresholds_of_no_use_are_refused(tmp_path: Path, limits: dict[str, Any]) -> None:
     values = asdict(thresholds()) | {"thresholds": limits}
     with pytest.raises(ValueError, match="not one positive number for each class"):

@@ -147,7 +147,19 @@ def test_a_clicked_object_shows_its_measurements(
     assert "There is no object where you clicked." in _texts(app.run())
 
 
-@pytest.mark.parametrize("text", ["", "id,class\n1,cell\n", "id,class\nx,cell\n", '"'])
+HEAD = "id,class,centroid_x_level0_px,centroid_y_level0_px,area_px,optical_density_mean\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "id,class\n1,cell\n", "id,class\nx,cell\n", '"', f"{HEAD}{10**30},cell,1,1,1,1\n"),
+        *(
+            f"{HEAD}1,cell,{row}\n"
+            for row in ("nan,1,1,1", "1,inf,1,1", "1,1,-1,1", "1,1,,1", "1,1,1,x", "1e300,1,1,1")
+        ),
+    ],
+)
 @pytest.mark.usefixtures("cells")
 def test_a_damaged_table_is_a_sentence(review: Review, prediction: Path, tmp_path: Path, text: str) -> None:
     (prediction / "cells.csv").write_text(text)

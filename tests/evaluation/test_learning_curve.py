@@ -33,7 +33,15 @@ def test_the_table_is_read_back_with_a_mark_and_a_class_that_begins_a_formula(tm
     assert list(read_curves(tmp_path, ("glass", "=cell"))) == ["mlps", "forest"]
 
 
-@pytest.mark.parametrize("cut", [TABLE[:-40], TABLE.replace("0.95", "much"), TABLE + "mlps\n", "", TABLE[:60] + "\n"])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        *(TABLE[:-40], TABLE.replace("0.95", "much"), TABLE + "mlps\n", "", TABLE[:60] + "\n"),
+        *(TABLE.replace("0.95", wrong) for wrong in ("inf", "nan", "-0.1", "1.5", 200_000 * "9")),
+        *(TABLE.replace("30,", wrong) for wrong in ("0,", "-30,", 5000 * "9" + ",", "30000000,")),
+        *(TABLE.replace(",0.95,0.6", ",0.95"), TABLE.replace("0.95", '"0.95')),
+    ],
+)
 def test_a_damaged_table_gives_no_curve(tmp_path: Path, cut: str) -> None:
     (tmp_path / "label_efficiency.csv").write_text(cut)
     assert read_curves(tmp_path, ("glass", "cell")) == {}

@@ -1,7 +1,9 @@
+import errno
 import gzip
 import re
 import zipfile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -95,6 +97,40 @@ def test_damaged_archives_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(data if name == "a.zip" else data[:-6])
     with pytest.raises(LabelError, match=r"m: (cannot be unpacked|holds no GeoJSON)"):
         read_unpacked(tmp_path / name, name="m")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compressions_are_read_and_refused_if_damaged(tmp_path: Path, method: int) -> None:
+    text = "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]"
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("a.geojson", text)
+    assert read_unpacked(tmp_path / "a.zip", name="m").decode() == text
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[52:60] = b"damaged!"
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(LabelError, match=r"m: cannot be unpacked \("):
+        read_unpacked(tmp_path / "a.zip", name="m")
+
+
+def test_a_zip_whose_file_lies_before_its_start_is_refused(tmp_path: Path) -> None:
+    data = bytearray(make_zip(tmp_path / "a.zip", "a.geojson").read_bytes())
+    end = data.rfind(b"PK\5\6")
+    data[end + 16 : end + 20] = (0x7FFFFFFF).to_bytes(4, "little")  # where the list of files is said to begin
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(LabelError, match=r"m: (cannot be unpacked|holds no GeoJSON)"):
+        read_unpacked(tmp_path / "a.zip", name="m")
+    with pytest.raises(LabelError, match=r"m: cannot be unpacked"):
+        read_unpacked(tmp_path / "a.zip", name="m", member="a.geojson")
+
+
+def test_a_disk_that_fails_is_no_damaged_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(errno.EIO, "Input/output error")
+
+    make_zip(tmp_path / "a.zip", "a.geojson")
+    monkeypatch.setattr("cytoseg.formats.compressed_text._read", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_unpacked(tmp_path / "a.zip", name="m")
 
 
 @pytest.mark.parametrize("name", ["a.geojson.gz", "a.zip", "a.geojson"])

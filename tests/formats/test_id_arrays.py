@@ -36,6 +36,7 @@ def test_a_mask_is_known_by_its_first_bytes_or_its_suffix(tmp_path: Path) -> Non
     [
         (np.array([[0.0, np.nan]]), r"holds values of type float64, not class ids\. Save it with np\.save"),
         (np.array([[0.0, 1.0]], np.float32), r"holds values of type float32"),
+        (np.zeros((2, 2), "m8[s]"), r"holds values of type timedelta64\[s\]"),
         (np.array([[True]]), r"holds values of type bool"),
         (np.array([["a"]]), r"holds values of type <U1"),
         (np.zeros((2, 2), [("a", "i4")]), r"holds values of type"),

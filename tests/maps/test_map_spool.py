@@ -51,6 +51,23 @@ def test_finished_rows_are_remembered_and_what_is_below_may_be_written_again(spo
     np.testing.assert_array_equal(again.window(IDS, x=0, y=4, width=5, height=3), IDS_OF_ALL[[4, 0, 6]])
 
 
+@pytest.mark.parametrize("said", [b"", b"x", b"-1", b"8", 5000 * b"9", b"\xff", b"3.5"])
+def test_a_damaged_number_of_rows_counts_as_none(spool: MapSpool, tmp_path: Path, said: bytes) -> None:
+    spool.finish(3)
+    (tmp_path / "rows.txt").write_bytes(said)
+    assert spool.rows == 0
+
+
+@pytest.mark.parametrize("name", [IDS, UNCERTAINTY, CONFIDENCE])
+def test_rows_whose_pixels_are_lost_are_not_finished(spool: MapSpool, tmp_path: Path, name: str) -> None:
+    spool.finish(7)
+    path = tmp_path / f"{name}.raw"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert spool.rows == 0
+    path.unlink()
+    assert spool.rows == 0
+
+
 def test_removed_files_are_gone(spool: MapSpool, tmp_path: Path) -> None:
     spool.finish(7)
     spool.remove()

@@ -110,6 +110,18 @@ def test_an_interrupted_comparison_keeps_what_it_has_and_a_damaged_run_is_done_a
     assert fits.seeds == [0, 1, 2]
 
 
+@pytest.mark.parametrize("counts", [[], [[[1]]], [[[5, 0, 0], [0, 3, 0]]], [[[-1, 0, 0], [0, 3, 0], [0, 0, 0]]]])
+def test_a_stored_run_with_other_counts_is_done_again(fits: Fits, tmp_path: Path, counts: list[Any]) -> None:
+    before = _compare(fits, tmp_path, seeds=(0,))
+    path = tmp_path / "runs" / "glass-0.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored | {"counts": counts * (len(CROPS) if counts else 1)}))
+    fits.seeds.clear()
+    (again, _), (first, _) = _compare(fits, tmp_path, seeds=(0,)), before
+    assert fits.seeds == [0]
+    assert again.classes == first.classes
+
+
 def test_writes_a_table_for_people_one_for_programs_and_a_figure(fits: Fits, tmp_path: Path) -> None:
     rows = _compare(fits, tmp_path)
     text = (tmp_path / "compare.md").read_text()

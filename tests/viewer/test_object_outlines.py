@@ -147,7 +147,8 @@ def test_a_damaged_zip_is_refused(path: Path) -> None:
         with pytest.raises(SlideError, match=r"objects.geojson.zip: is damaged \(.*\). Predict the slide again\."):
             outlines_in(found, PLACES, WHOLE, pixel=0.5)
     whole = _zipped(path, text).read_bytes()
-    for damaged in (whole[:100], b"", whole[:60] + b"\xff" * 20 + whole[80:]):
+    as_bzip2 = whole[: whole.rfind(b"PK\1\2") + 10] + b"\x0c" + whole[whole.rfind(b"PK\1\2") + 11 :]
+    for damaged in (whole[:100], b"", whole[:60] + b"\xff" * 20 + whole[80:], as_bzip2):
         found.write_bytes(damaged)
         with pytest.raises(SlideError, match=r"objects.geojson.zip: is damaged \(.*\). Predict the slide again\."):
             outlines_in(found, PLACES, WHOLE, pixel=0.5)

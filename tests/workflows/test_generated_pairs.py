@@ -10,7 +10,7 @@ from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.diffusion.sample_folder import SampleOrigin, sample_path
-from cytoseg.errors import LabelError
+from cytoseg.errors import CytosegError, LabelError
 from cytoseg.interpreter.bundle import EnsemblePredictor
 from cytoseg.labels.index import LabelIndex, write_index
 from cytoseg.workflows import generated_pairs
@@ -66,6 +66,29 @@ class _AllBackground:
         probabilities = np.zeros((len(tiles), 2, 32, 32), np.float32)
         probabilities[:, 0] = 1.0
         return {"probabilities": probabilities, "disagreement": np.zeros((len(tiles), 32, 32), np.float32)}
+
+
+@pytest.mark.parametrize("kind", ["damaged", "cut", "another size", "colours", "a folder"])
+def test_a_damaged_label_map_of_a_sample_is_one_line(tmp_path: Path, kind: str) -> None:
+    drawn = DrawnSamples(tmp_path, SampleOrigin("ddim", 5, 0, 32, 100, "abc"), (0,), {})
+    labels, path = SampleLabels(tmp_path / "made", drawn, {}, 0.1), tmp_path / "made" / "maps" / "00000.png"
+    path.parent.mkdir(parents=True)
+    Image.new("L", (32, 32), 1).save(path)
+    np.testing.assert_array_equal(labels.label_map(0), np.ones((32, 32)))
+    match kind:
+        case "damaged":
+            path.write_bytes(b"\x89PNG\r\n\x1a\nno")
+        case "cut":
+            path.write_bytes(path.read_bytes()[:60])
+        case "another size":
+            Image.new("L", (31, 32)).save(path)
+        case "colours":
+            Image.new("RGB", (32, 32)).save(path)
+        case _:
+            path.unlink()
+            path.mkdir()
+    with pytest.raises(CytosegError, match=r"00000\.png: damaged \(.+\)\. Remove it and run the command again\."):
+        labels.label_map(0)
 
 
 def test_only_as_many_samples_are_labelled_together_as_fit_in_memory(tmp_path: Path) -> None:

@@ -54,6 +54,15 @@ def test_a_list_names_any_of_these(folder: Path) -> None:
     assert names(["today.txt", "slides/a.svs"]) == ["slides/deep/c.svs", "slides/b.tif", "slides/a.svs"]
 
 
+def test_a_list_of_windows_is_read_and_one_that_names_itself_is_refused(folder: Path) -> None:
+    Path("today.txt").write_bytes("\ufeffslides/a.svs\r\nslides/b.tif\r\n".encode())
+    assert names(["today.txt"]) == ["slides/a.svs", "slides/b.tif"]
+    Path("one.txt").write_text("today.txt\ntwo.txt\n")
+    Path("two.txt").write_text("./one.txt\n")
+    with pytest.raises(SlideError, match=r"^one\.txt: this list of slides names itself\. Remove that line\.$"):
+        expand(["one.txt"])
+
+
 def test_a_name_with_brackets_is_a_file_first(folder: Path) -> None:
     Path("slides/x[1].svs").touch()
     assert names(["slides/x[1].svs"]) == ["slides/x[1].svs"]

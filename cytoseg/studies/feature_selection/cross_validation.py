@@ -23,7 +23,7 @@ from cytoseg.metrics.segmentation import iou, mean_iou
 from cytoseg.studies.feature_selection.columns import ColumnStore
 from cytoseg.studies.feature_selection.pixels import FeatureSet
 from cytoseg.studies.feature_selection.settings import Question
-from cytoseg.studies.result_cache import StoredResult, digest_of, read_result, result_file, write_result
+from cytoseg.studies.result_cache import StoredResult, are_counts, digest_of, read_result, result_file, write_result
 
 _CHUNK = 2048
 _PASSES = 1000.0  # only steps limit the training
@@ -154,7 +154,7 @@ class Bench:
         digest = digest_of({**self._decides, "set": asdict(features), "trainings": wanted})
         path = self._folder / f"{digest[:16]}.json"
         found = read_result(path, digest, _MEASUREMENT)
-        if found is None:
+        if found is None or not found.counts or not are_counts(found.counts, len(self._question.classes)):
             reason = None if required else self._obstacle(features)
             if reason is not None:
                 self.left_out.append((features, reason))
