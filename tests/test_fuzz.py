@@ -1,4 +1,7 @@
-"""Files that were mutated at random are read, or refused in one printable line; CYTOSEG_FUZZ sets how many of each."""
+"""Files that were mutated at random are read, or refused in one printable line.
+
+CYTOSEG_FUZZ sets how many of each, CYTOSEG_FUZZ_FIRST the first seed.
+"""
 
 import contextlib
 import json
@@ -8,16 +11,22 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
+from cytoseg.anomaly.regions import read_list
+from cytoseg.anomaly.thresholds import Thresholds, read_counts, read_thresholds
 from cytoseg.checkpoints import load_state
+from cytoseg.diffusion.sample_folder import SampleOrigin, open_folder
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.history import read_snapshot
 from cytoseg.evaluation.run_folder import read_classes, read_provenance, read_summary
+from cytoseg.evaluation.sample_scores import SampleScores, read_sample_scores
 from cytoseg.formats.sidecar import read_sidecar
 from cytoseg.labels.corrections import find_corrections
 from cytoseg.labels.index import load_index
@@ -33,6 +42,9 @@ if sys.platform != "win32":
     import resource
 
 ROUNDS = int(os.environ.get("CYTOSEG_FUZZ", "25"))
+_FIRST = int(os.environ.get("CYTOSEG_FUZZ_FIRST", "0"))
+NUMBERS = range(_FIRST, _FIRST + ROUNDS)
+"""Each number is a seed."""
 ODD: list[Any] = [
     None,
     True,
@@ -125,7 +137,34 @@ CORRECTION = {
         },
     }
 }
+REGION = {"region": [0, 0, 4, 4], "texture": 1.5, "shape": 2.0, "label": "a", "picture": "01.png"}
+THRESHOLDS = {
+    "classes": ["a", "b"],
+    "thresholds": {"texture": [0.5, 2.0], "shape": [1.0, 4.0]},
+    "slides": [{"path": "n.tif", "pixels": 100}],
+    "model": {"backbone": "abc"},
+}
+COUNTS = {"texture": [[[3, 5], [900, 7]], []], "shape": [[[1, 1]], [[2, 2]]]}
+ORIGIN = SampleOrigin("ddim", 5, 0, 32, 100, "abc", guide=1, scale=2.0)
+MEAN_SD = {"fid": [1.0, 0.1], "copies": [0.0, 0.0]}
+SAMPLE_SCORES = {
+    **{"count": 8, "draws": 1, "network": {"name": "filters", "hash": "ab"}, "real": "r"},
+    **{"samples": MEAN_SD, "floor": MEAN_SD, "searched": 5, "seen": 6},
+}
 READERS: dict[str, tuple[str, Any, Callable[[Path], object]]] = {
+    "regions": (
+        "regions.json",
+        {"format": 1, "slide_path": "s.tif", "regions": [REGION], "areas": {"texture": 0.1}, "mpp": 0.5},
+        lambda folder: [(region.score, region.kind) for region in read_list(folder).regions],
+    ),
+    "thresholds": ("thresholds.json", {"format": 1, **THRESHOLDS}, lambda folder: _ratio(read_thresholds(folder))),
+    "counts": ("counts.json", {"format": 1, "counts": COUNTS}, lambda folder: read_counts(folder, classes=2)),
+    "samples": ("samples.json", {"format": 1, **asdict(ORIGIN)}, lambda folder: open_folder(folder, ORIGIN)),
+    "sample scores": (
+        "samples/scores.json",
+        {"format": 1, **SAMPLE_SCORES},
+        lambda folder: _shown(read_sample_scores(folder)),
+    ),
     "run": ("run.json", {"format": 1, "recipe": "t", "commands": [COMMAND]}, read_provenance),
     "summary": ("summary.json", SUMMARY, read_summary),
     "index": (
@@ -151,6 +190,14 @@ READERS: dict[str, tuple[str, Any, Callable[[Path], object]]] = {
 }
 
 
+def _ratio(found: Thresholds | None) -> object:
+    return found and found.ratio(np.ones((3, 3), np.float32), np.zeros((3, 3), np.uint8), "texture")
+
+
+def _shown(found: SampleScores | None) -> object:
+    return found and (found.rows(), found.sentence())
+
+
 def mutated(value: Any, draw: random.Random) -> Any:
     """Change one part of what JSON can hold, somewhere."""
     if isinstance(value, dict | list) and value and draw.random() < 0.8:
@@ -171,7 +218,7 @@ def damaged(text: bytes, draw: random.Random) -> bytes:
 @pytest.mark.parametrize("name", READERS)
 def test_a_mutated_file_is_read_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
     file, valid, read = READERS[name]
-    for number in range(ROUNDS):
+    for number in NUMBERS:
         draw = random.Random(f"{name} {number}")
         content = damaged(json.dumps(mutated(valid, draw)).encode(), draw)
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)

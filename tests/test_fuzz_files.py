@@ -29,7 +29,7 @@ from cytoseg.recipe.file import load_recipe
 from cytoseg.slides.open import open_slide
 from cytoseg.slides.pyramid import write_pyramid
 from tests.labels.features import box
-from tests.test_fuzz import ROUNDS, damaged, mutated, within_limits
+from tests.test_fuzz import NUMBERS, damaged, mutated, within_limits
 
 IDS = np.random.default_rng(0).integers(0, 3, (40, 50), np.uint8)
 SHAPE = {"label": "a", "shape_type": "polygon", "points": [[1, 1], [9, 1], [9, 9]], "group_id": None}
@@ -166,7 +166,7 @@ def test_a_mutated_file_is_read_or_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     file, content, pack, read = FILES[name]
     whole = pack(json.dumps(content).encode())
-    for number in range(ROUNDS):
+    for number in NUMBERS:
         draw = random.Random(f"{name} {number}")
         data = whole
         if content is not None:
@@ -177,7 +177,7 @@ def test_a_mutated_file_is_read_or_refused(tmp_path: Path, monkeypatch: pytest.M
 
 def test_overrides_that_make_no_sense(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("name: t\nslides: {mpp: 0.5}\n")
-    for number in range(2 * ROUNDS):
+    for number in (2 * number + odd for number in NUMBERS for odd in (0, 1)):
         draw = random.Random(number)
         overrides = [f"{draw.choice(KEYS)}={draw.choice(VALUES)}" for _ in range(draw.choice((1, 2)))]
         _check(lambda given=overrides: load_recipe(str(tmp_path / "r.yaml"), given), number)  # type: ignore[misc] # its own

@@ -68,7 +68,7 @@ def connected(log: URL, *, writing: bool, name: str = "") -> Iterator[Connection
         ) from error
     except IntegrityError:  # a bug
         raise
-    except DatabaseError as error:
+    except (DatabaseError, UnicodeDecodeError) as error:  # the latter of a damaged schema
         raise LabelError(f"{name} is damaged ({why(error)}). {RESTORE}") from error
 
 

@@ -83,13 +83,18 @@ def tiff_mpp(plane: Plane) -> float | None:
 
 
 def _of_ome(pixels: Mapping[str, str]) -> float | None:
-    wide, high = (_size_of_ome(pixels, f"PhysicalSize{axis}") for axis in "XY")
+    numbers = [number_in(pixels.get(f"PhysicalSize{axis}", "")) for axis in "XY"]
+    units = [pixels.get(f"PhysicalSize{axis}Unit") for axis in "XY"]
+    if None not in numbers and numbers[0] == numbers[1]:
+        # Some writers state one unit for both; the schema's default would make the other side a thousand times longer.
+        units = [unit or next(filter(None, units), None) for unit in units]
+    wide, high = (_in_micrometres(number, unit) for number, unit in zip(numbers, units, strict=True))
     return None if wide is None or (high is not None and not are_alike(wide, high)) else plausible_mpp(wide)
 
 
-def _size_of_ome(pixels: Mapping[str, str], key: str) -> float | None:
-    unit, size = micrometres_in(pixels.get(f"{key}Unit", "µm")), number_in(pixels.get(key, ""))
-    return None if unit is None or size is None else size * unit
+def _in_micrometres(number: float | None, unit: str | None) -> float | None:
+    factor = micrometres_in(unit or "µm")
+    return None if factor is None or number is None else number * factor
 
 
 def _of_aperio(page: Any) -> float | None:

@@ -151,6 +151,23 @@ def test_pixels_that_are_not_square_have_no_size(
     assert mpp_of(path) == (expected and pytest.approx(expected))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 500}, 0.5),
+        ({"PhysicalSizeX": 500, "PhysicalSizeY": 500, "PhysicalSizeYUnit": "nm"}, 0.5),
+        ({"PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.5}, 0.5),
+        ({"PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 400}, None),
+        ({"PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "mm"}, None),
+    ],
+)
+def test_one_unit_of_ome_holds_for_equal_sizes(
+    write_tiff: Write, speckles: Pixels, sizes: dict[str, Any], expected: float | None
+) -> None:
+    path = write_tiff(speckles, name="a.ome.tif", tile=None, ome=True, metadata=sizes)
+    assert mpp_of(path) == (expected and pytest.approx(expected))
+
+
 @KINDS
 def test_without_a_unit_it_is_inches_as_the_standard_and_openslide_have_it(
     write_tiff: Write, speckles: Pixels, tile: Any
