@@ -13,6 +13,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError
 from cytoseg.formats.id_arrays import ARRAY, MAGIC, read_id_array
 from cytoseg.limits import limit
+from cytoseg.slides.bmp_depth import misread_bmp
 from cytoseg.slides.image import TIFF_STARTS
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
 from cytoseg.slides.parser_errors import DAMAGE
@@ -77,6 +78,8 @@ def _picture_values(path: Path, start: bytes, name: str) -> NDArray[Any]:
         if image.format not in ("PNG", "BMP"):
             blurs = " JPEG blurs ids." if image.format == "JPEG" else ""
             raise LabelError(f"{name}: is a {image.format} image.{blurs} Export the mask as PNG or TIFF.")
+        if misread := misread_bmp(start, image.mode):
+            raise LabelError(f"{name}: {misread}")
         _refuse_size(*image.size, name=name)
         if (frames := getattr(image, "n_frames", 1)) > 1:
             raise LabelError(f"{name}: is an animation of {frames} frames. Save the one with the class ids.")

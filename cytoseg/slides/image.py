@@ -18,6 +18,7 @@ from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size, overlap
 from cytoseg.limits import limit
 from cytoseg.slides.bit_depth import brightest, data_bits, refuse_dark
+from cytoseg.slides.bmp_depth import misread_bmp
 from cytoseg.slides.declared_size import refuse_bombs
 from cytoseg.slides.jpeg_end import ends_in_zeros
 from cytoseg.slides.orientation import picture_turn, tiff_turn, turned
@@ -199,7 +200,10 @@ def _open_picture(source: Path | bytes, name: str) -> ImageFile.ImageFile:
         image = plugin(file)
     except Image.DecompressionBombError as error:
         raise SlideError(f"{name}: {error} {_CONVERT}") from error
-    frames = getattr(image, "n_frames", 1)
+    frames, misread = getattr(image, "n_frames", 1), misread_bmp(start, image.mode)
+    if misread:
+        image.close()
+        raise SlideError(f"{name}: {misread}")
     if frames > 1:
         image.close()
         raise SlideError(f"{name}: is an animation of {frames} frames. Save the one you want.")

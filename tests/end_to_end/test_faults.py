@@ -1,4 +1,5 @@
-"""Faults at random moments: a full or read-only disk, files that cannot grow, a run that is removed, an edited recipe.
+"""Faults at random moments: a full or read-only disk, files that cannot grow, a run that is removed, an edited or
+removed recipe.
 
 Each command either ends well, or says in one line what is wrong with exit status 2; when the fault is over the same
 command comes to the same result. The moments are changes of files, drawn from a seed; see test_kills.py.
@@ -110,6 +111,20 @@ class Faulty:
         if ended.status == 0:
             assert self.case.made() == self.wanted, ended.said
 
+    def removed_recipe(self, at: int) -> None:
+        """Remove the recipe before a change."""
+        recipe = self.home / "tiny.yaml"
+
+        def remove(change: Change) -> None:
+            if change.number == at:
+                recipe.unlink()
+
+        ended = self.meet(remove)
+        if self.case is not CASES[WRITES_RECIPE]:
+            assert ended.status == 0, ended.said
+            assert not recipe.exists()
+            assert self.case.made() == self.wanted, ended.said
+
 
 def _fault_at_random(faulty: Faulty, draw: random.Random) -> None:
     at = draw.randint(1, faulty.changes)
@@ -128,6 +143,7 @@ def test_an_import_survives_faults_at_random_moments(case_home: Path, cytoseg: C
         _fault_at_random(faulty, draw)
     faulty.removed_run(draw.randint(1, faulty.changes))
     faulty.edited_recipe(draw.randint(1, faulty.changes), EDITS[0])
+    faulty.removed_recipe(draw.randint(1, faulty.changes))
 
 
 @pytest.mark.slow
@@ -148,8 +164,11 @@ def test_a_run_that_is_removed_is_one_line(name: str, case_home: Path, cytoseg: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if "tiny.yaml" in case.line])
-def test_a_recipe_that_is_edited_meanwhile_is_used_as_it_was(name: str, case_home: Path, cytoseg: Command) -> None:
+def test_a_recipe_that_is_edited_or_removed_meanwhile_is_used_as_it_was(
+    name: str, case_home: Path, cytoseg: Command
+) -> None:
     faulty, draw = Faulty(CASES[name], cytoseg, case_home), random.Random(4)
     for _ in range(max(1, KILLS // 30)):
         for edit in EDITS:
             faulty.edited_recipe(draw.randint(1, faulty.changes), edit)
+        faulty.removed_recipe(draw.randint(1, faulty.changes))
