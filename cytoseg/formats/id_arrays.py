@@ -18,6 +18,8 @@ MAGIC = b"\x93NUMPY"
 """The first bytes of a numpy file."""
 MADE = "ddpm"
 """Folder of annotated samples in the published sets, which show no real objects."""
+CELLPOSE = "_seg"
+"""End of the stem of Cellpose's own files."""
 _LIMIT = "CYTOSEG_MAX_PICTURE_PX"
 _HEADER_BYTES = 10_000
 _DAMAGE = (OSError, ValueError, TypeError, EOFError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError)
@@ -97,6 +99,10 @@ def find_arrays(folder: Path, problems: list[str], notes: list[str]) -> list[tup
         beside = [p for p in sorted(path.parent.glob("*")) if p.stem == path.stem and p.suffix.lower() in PICTURES]
         if len(beside) == 1:
             found.append((beside[0], path, f"{path.resolve().parent.name}_{path.stem}"))
+        elif path.stem.endswith(CELLPOSE) and not beside:
+            problems.append(
+                f"{below.as_posix()}: holds pickled masks of Cellpose, which are not read. Save them as PNG or TIFF."
+            )
         else:
             names = ", ".join(picture.name for picture in beside) or "no image"
             problems.append(f"{below.as_posix()}: has {names} beside it. Put one image of the same name there.")

@@ -183,7 +183,7 @@ def values_named(rules: ImportRules, classes: ClassList) -> tuple[int, ...]:
 def unknown_message(state: ImportState) -> str:
     """List all unknown class names with counts in one message that says what to do, however long the names are."""
     names = state.classes.names
-    close = {name: get_close_matches(name, names, n=1, cutoff=0.7) for name in state.unknown}
+    close = {name: _meant(name, names) for name in state.unknown}
     name, wanted = next(((name, match[0]) for name, match in close.items() if match), (next(iter(close)), names[0]))
     typed = _typed(name)
     ignoring = f"leave them unscored with --ignore {quote(typed)}, " if len(typed) <= _LONG else ""
@@ -195,6 +195,12 @@ def unknown_message(state: ImportState) -> str:
         for name, count in state.unknown.most_common()
     )
     return f"{start}{join_fitting(found, max_chars=MAX_LINE - len(start) - len(advice) - _OTHERS)}.{advice}"
+
+
+def _meant(name: str, names: Sequence[str]) -> list[str]:
+    """Return the class that a name may mean; of ``nucleus: positive``, a derived class of QuPath, its beginning."""
+    near = get_close_matches(name, names, n=1, cutoff=0.7)
+    return near or sorted((n for n in names if name.casefold().startswith(n.casefold())), key=len)[-1:]
 
 
 def _typed(name: str) -> str:

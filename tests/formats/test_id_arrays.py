@@ -93,6 +93,7 @@ def test_arrays_are_found_beside_their_pictures(tmp_path: Path) -> None:
         "ddpm/c",
         "real/.cache/d",
         "real/train/e",
+        "real/train/e_seg",
         "real/test/f",
     ):
         path = tmp_path / f"{place}.npy"
@@ -112,6 +113,7 @@ def test_arrays_are_found_beside_their_pictures(tmp_path: Path) -> None:
     assert problems == [
         "real/test/f.npy: has f.jpg, f.png beside it. Put one image of the same name there.",
         "real/train/e.npy: has no image beside it. Put one image of the same name there.",
+        "real/train/e_seg.npy: holds pickled masks of Cellpose, which are not read. Save them as PNG or TIFF.",
     ]
     assert notes == ["Samples skipped (ddpm/): 1. They are not images of slides."]
 

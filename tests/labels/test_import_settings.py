@@ -72,6 +72,17 @@ def test_unknown_names_are_counted_with_a_way_out(
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"), [("nucleus: positive", "nucleus"), ("Cell_12", "cell"), ("x", "background")]
+)
+def test_a_derived_class_is_proposed_as_its_class(
+    tmp_path: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any], name: str, wanted: str
+) -> None:
+    state = ImportState(tmp_path, classes, ImportRules())
+    read_item(write_labelme(tmp_path, "a", [square | {"label": name}]), state)
+    assert f"--map {shlex.quote(f'{name}={wanted}')}, leave" in unknown_message(state)
+
+
 @pytest.mark.parametrize("name", ["Immune cells", "Tumor: Positive", "it's $HOME `x` \\", "a=b", "-x; rm", "=1"])
 def test_the_option_that_is_proposed_can_be_pasted_into_a_shell(
     tmp_path: Path, write_labelme: Write, classes: ClassList, square: dict[str, Any], name: str
