@@ -134,7 +134,7 @@ def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) 
     """Build a network from loaded tensors; memory is allocated only after all shapes have been checked.
 
     Args:
-        build: Builds the network described by the state; its weights are replaced.
+        build: Builds the network described by the state; all its tensors are weights or saved buffers.
         tensors: Weights by name.
 
     Returns:
@@ -144,7 +144,8 @@ def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) 
         ValueError: If they do not match the network, or one is NaN or infinite.
     """
     with torch.device("meta"):
-        empty = build().state_dict()
+        network = build()
+    empty = network.state_dict()
     wanted, found = ({name: tensor.shape for name, tensor in named.items()} for named in (empty, tensors))
     differ = [name for name in wanted | found if wanted.get(name) != found.get(name)]
     # Whole numbers as weights are nonsense; averaging, however, makes floats of a batch norm's counter.
@@ -153,8 +154,9 @@ def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) 
         raise ValueError(f"its weights {short_repr(differ[0])} are missing, unexpected or have the wrong shape or type")
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise ValueError("a weight is NaN or infinite")
-    network = build()
-    network.load_state_dict(dict(tensors))
+    # Copies: training the network must not change the tensors.
+    own = {name: tensor.to(empty[name].dtype, copy=True) for name, tensor in tensors.items()}
+    network.load_state_dict(own, assign=True)
     return network
 
 

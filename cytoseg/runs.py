@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -67,11 +68,17 @@ RUN_FILE = RecordFile(
 
 def versions() -> dict[str, str]:
     """List the versions that affect results: ours, Python's and the main libraries'."""
-    found = {"cytoseg": cytoseg.__version__, "python": platform.python_version()}
+    return {"cytoseg": cytoseg.__version__, "python": platform.python_version(), **dict(_library_versions())}
+
+
+@functools.cache
+def _library_versions() -> tuple[tuple[str, str], ...]:
+    """Read the versions once: all installed packages are searched for each name."""
+    found = []
     for name in _VERSIONED:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            found.append((name, importlib.metadata.version(name)))
+    return tuple(found)
 
 
 @contextlib.contextmanager

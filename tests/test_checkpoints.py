@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cytoseg import checkpoints
-from cytoseg.checkpoints import find_checkpoints, load_checkpoint, load_state, save_checkpoint
+from cytoseg.checkpoints import find_checkpoints, load_checkpoint, load_state, network_with, save_checkpoint
 from cytoseg.errors import CheckpointError
 from cytoseg.interrupts import end_signals_as_ctrl_c
 
@@ -181,3 +181,19 @@ def test_a_signal_while_weights_are_read_does_not_call_them_damaged(
     monkeypatch.setattr(safetensors.torch, "load", interrupted)
     with pytest.raises(KeyboardInterrupt), end_signals_as_ctrl_c():
         load_checkpoint(tmp_path / "saved")
+
+
+def test_a_network_takes_the_weights_in_its_own_precision_and_shares_none_of_them() -> None:
+    given = {"0.weight": torch.tensor([[0.5, -2.0]]).half(), "0.bias": torch.ones(1).half()}
+    given |= {f"1.{name}": tensor.double() + 3 for name, tensor in nn.BatchNorm1d(1).state_dict().items()}
+    given["1.num_batches_tracked"] = torch.tensor(7)
+    network = network_with(lambda: nn.Sequential(nn.Linear(2, 1).requires_grad_(False), nn.BatchNorm1d(1)), given)
+    found = network.state_dict()
+    assert {name: tensor.dtype for name, tensor in found.items() if tensor.dtype != torch.float32} == {
+        "1.num_batches_tracked": torch.int64
+    }
+    torch.testing.assert_close(found, given, check_dtype=False)
+    assert [weights.requires_grad for weights in network.parameters()] == [False, False, True, True]
+    for tensor in found.values():
+        tensor.zero_()
+    assert all(bool((tensor != 0).all()) for tensor in given.values())

@@ -1,7 +1,9 @@
 """Reading recipe files with overrides, and updating values in a file."""
 
 import copy
+import functools
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -225,7 +227,13 @@ def _sentence(error: Any) -> str:
 
 def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML with all values, including defaults."""
+    return _yaml_of(json.dumps(recipe.model_dump(mode="json")))
+
+
+@functools.lru_cache(maxsize=64)
+def _yaml_of(values: str) -> str:
+    """Return JSON as YAML; cached, because writing 150 values takes as long as reading the recipe three times."""
     yaml, text = YAML(), io.StringIO()
     yaml.width = 4096
-    yaml.dump(recipe.model_dump(mode="json"), text)
+    yaml.dump(json.loads(values), text)
     return text.getvalue()
