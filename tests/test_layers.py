@@ -95,12 +95,13 @@ class Import:
 
 def imports_of(source: str) -> Iterator[Import]:
     """Find every import of a file, also those written as a call of ``import_module``."""
-    tree = ast.parse(source)
-    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)]
-    inside = {id(node) for function in functions for node in ast.walk(function)}
-    for node in ast.walk(tree):
+    waiting: list[tuple[ast.AST, bool]] = [(ast.parse(source), False)]
+    while waiting:
+        node, inside = waiting.pop()
         for module in _modules(node):
-            yield Import(module, getattr(node, "lineno", 0), id(node) in inside)
+            yield Import(module, getattr(node, "lineno", 0), inside)
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        waiting += [(child, inside) for child in ast.iter_child_nodes(node)]
 
 
 def _modules(node: ast.AST) -> list[str]:
@@ -112,7 +113,7 @@ def _modules(node: ast.AST) -> list[str]:
         # ``from cytoseg import recipe`` imports a room, ``from cytoseg.slides import tiff`` a file of one.
         return [f"{node.module}.{alias.name}" for alias in node.names]
     if isinstance(node, ast.Call) and node.args:
-        called = ast.unparse(node.func).rpartition(".")[2]
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
         return [_text(node.args[0])] if called in ("import_module", "__import__") else []
     return []
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -55,6 +56,12 @@ def fits() -> Fits:
     return Fits()
 
 
+@pytest.fixture
+def small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures empty, which take most of the time of a comparison."""
+    monkeypatch.setattr("cytoseg.studies.compare._draw", lambda *_, **__: Figure((0.1, 0.1)))
+
+
 def _compare(fits: Fits, folder: Path, seeds: tuple[int, ...] = (0, 1, 2), **changes: Any) -> list[Row]:
     glass = ComparedMethod("glass", "All glass", fits.glass, {}, seeded=False)
     wrong = ComparedMethod("wrong", "Some wrong", fits.wrong, {"steps": 5})
@@ -62,6 +69,7 @@ def _compare(fits: Fits, folder: Path, seeds: tuple[int, ...] = (0, 1, 2), **cha
     return compare([glass, replace(wrong, **changes)], task, folder=folder)
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_the_iou_is_pooled_over_seeds_and_spreads_between_them(fits: Fits, tmp_path: Path) -> None:
     glass, wrong = _compare(fits, tmp_path)
     assert (glass.seeds, wrong.seeds) == (1, 3)
@@ -76,6 +84,7 @@ def test_the_iou_is_pooled_over_seeds_and_spreads_between_them(fits: Fits, tmp_p
     assert wrong.fit_s >= 0 < wrong.predict_s
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_what_is_finished_is_not_done_again(fits: Fits, tmp_path: Path) -> None:
     before = _compare(fits, tmp_path, seeds=(0, 1))
     assert fits.seeds == [0, 0, 1]
@@ -92,6 +101,7 @@ def test_what_is_finished_is_not_done_again(fits: Fits, tmp_path: Path) -> None:
     assert len(row.classes) == 4
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_an_interrupted_comparison_keeps_what_it_has_and_a_damaged_run_is_done_again(
     fits: Fits, tmp_path: Path
 ) -> None:
@@ -139,6 +149,7 @@ def test_writes_a_table_for_people_one_for_programs_and_a_figure(fits: Fits, tmp
     assert run["counts"] == [[[3, 2, 0], [0, 3, 0], [0, 0, 0]]] * 2
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_one_test_slide_has_no_interval_but_seeds_still_spread(
     fits: Fits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +167,7 @@ def test_names_that_mean_something_to_others_are_plain_text(fits: Fits, tmp_path
         assert figure.size == ((3 * 6 + 3) * 120, round(2 * (0.4 * 2 + 1.2) * 120))
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_loading_the_pictures_is_no_time_of_the_method(
     fits: Fits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +180,7 @@ def test_loading_the_pictures_is_no_time_of_the_method(
     assert row.predict_s < 0.1
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_without_a_measure_of_memory_the_table_says_so(fits: Fits, tmp_path: Path) -> None:
     (row, _) = _compare(fits, tmp_path)
     assert as_markdown([replace(row, memory_mb=None)], NAMES).splitlines()[2].endswith("| n/a |")
@@ -179,6 +192,7 @@ def test_what_is_odd_about_the_test_crops_stands_under_the_table() -> None:
     assert "flatter" not in as_markdown([], NAMES)
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_trainings_that_are_kept_take_no_time(fits: Fits, tmp_path: Path) -> None:
     glass = ComparedMethod("glass", "All glass", fits.glass, {}, seeded=False, about_s=1.0)
     wrong = ComparedMethod("wrong", "Some wrong", fits.wrong, {}, about_s=60.0)
@@ -189,6 +203,7 @@ def test_trainings_that_are_kept_take_no_time(fits: Fits, tmp_path: Path) -> Non
     assert seconds_each([glass, replace(wrong, settings={"steps": 9})], task, tmp_path) == [1, 60, 60, 60]
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_corrected_test_crops_are_counted_in_every_table(fits: Fits, tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Corrected(Crop):
@@ -209,6 +224,7 @@ def test_corrected_test_crops_are_counted_in_the_figure() -> None:
     assert shown == ["1 of 3 test crops were corrected"]
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_a_remark_stands_below_the_table(fits: Fits, tmp_path: Path) -> None:
     task = Task(CROPS, NAMES, (0,), {}, remark="The network has seen a_0.")
     compare([ComparedMethod("glass", "All glass", fits.glass, {})], task, folder=tmp_path)

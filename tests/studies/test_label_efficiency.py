@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -60,6 +61,12 @@ def test_without_a_crop_of_two_classes_nothing_can_be_learned() -> None:
         draw_crops([False, False], counts=(1,), draws=1, seed=0)
 
 
+@pytest.fixture
+def small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures empty, which take most of the time."""
+    monkeypatch.setattr("cytoseg.studies.label_efficiency._draw", lambda *_, **__: Figure((0.1, 0.1)))
+
+
 class Fits:
     """Trainings that find as many pixels of the cell as they saw crops, and that count themselves."""
 
@@ -76,6 +83,7 @@ class Fits:
         return [ComparedMethod("some", "Finds some", fit, {})]
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_every_draw_is_trained_once_and_scored_on_all_test_crops(tmp_path: Path) -> None:
     fits, draws = Fits(), draw_crops([True] * 4, counts=(1, 2), draws=2, seed=0)
     curves = label_efficiency(fits.methods, TASK, draws=draws, folder=tmp_path)
@@ -94,6 +102,7 @@ def test_every_draw_is_trained_once_and_scored_on_all_test_crops(tmp_path: Path)
     assert len(fits.seen) == 10  # a single crop is the same in either order
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_the_time_of_each_training_is_estimated_and_of_a_kept_one_is_nothing(tmp_path: Path) -> None:
     def timed(draw: Draw) -> list[ComparedMethod]:
         return [replace(method, about_s=60.0 * len(draw.crops)) for method in Fits().methods(draw)]
@@ -127,6 +136,7 @@ def test_table_figure_and_sentences_are_written(tmp_path: Path) -> None:
         assert figure.size[0] > 800
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_corrected_test_crops_are_counted(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Corrected(Crop):
