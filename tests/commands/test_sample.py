@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,15 +30,18 @@ SMALL = ("diffusion.timesteps=200", "diffusion.objective=pred_x0")
 ARCHITECTURE = Architecture(dim=8, dim_mults=(1, 2), timesteps=200, schedule="linear", objective="pred_x0")
 
 
-def leave_checkpoint(*, crops_seen: int = 8, bias: list[float] | None = None, **training: float) -> nn.Module:
+def leave_checkpoint(
+    *, crops_seen: int = 8, bias: list[float] | None = None, timesteps: int = 200, **training: float
+) -> nn.Module:
     """Leave a checkpoint in the run folder; with a bias its network paints everything in that colour."""
-    unet = build_unet(ARCHITECTURE, seed=crops_seen).eval()
+    architecture = replace(ARCHITECTURE, timesteps=timesteps)
+    unet = build_unet(architecture, seed=crops_seen).eval()
     if bias is not None:
         final: Any = unet.final_conv
         nn.init.zeros_(final.weight)
         final.bias.data = torch.tensor(bias)
-    recipe = {"training": training, "diffusion": {"timesteps": 200}}
-    state = {"crops_seen": crops_seen, "architecture": ARCHITECTURE.as_json(), "recipe": recipe}
+    recipe = {"training": training, "diffusion": {"timesteps": timesteps}}
+    state = {"crops_seen": crops_seen, "architecture": architecture.as_json(), "recipe": recipe}
     save_checkpoint(Path(f"runs/tiny/ddpm/checkpoint-{crops_seen:09d}"), {"ema": unet.state_dict()}, state)
     return unet
 
@@ -107,10 +111,11 @@ def test_ddpm_samples(cytoseg: CytosegCommand) -> None:
         np.testing.assert_allclose(one.astype(int), as_pixels(drawn[number]).astype(int), atol=1)
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 50), ("ddpm", 200)])
+@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 50), ("ddpm", 60)])
 def test_steps_not_asked_for(cytoseg: CytosegCommand, sampler: str, steps: int) -> None:
-    leave_checkpoint()
-    result = cytoseg("sample", "tiny.yaml", *SMALL, "crops.size_px=16", "--n", "1", "--sampler", sampler)
+    leave_checkpoint(timesteps=60)
+    short = ("diffusion.timesteps=60", "features.timesteps=[50]", SMALL[1], "crops.size_px=16")
+    result = cytoseg("sample", "tiny.yaml", *short, "--n", "1", "--sampler", sampler)
     assert result.exit_code == 0, result.output
     said = json.loads((FOLDER / "samples.json").read_text())
     assert (said["sampler"], said["steps"], said["seed"], said["size_px"]) == (sampler, steps, 0, 16)

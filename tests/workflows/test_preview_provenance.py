@@ -10,6 +10,7 @@ from typer.testing import Result
 
 from cytoseg.checkpoints import save_checkpoint
 from cytoseg.errors import LabelError
+from cytoseg.workflows.feature_check import CHECK_FILES
 from cytoseg.workflows.preview_provenance import SHOWN, is_shown, note_shown, weights_of
 
 SHORT = ("training.batch=2", "training.samples=0", "training.workers=0", "predict.tile_px=32", "predict.overlap_px=8")
@@ -52,10 +53,18 @@ def _pictures() -> list[bytes]:
     return [np.asarray(Image.open(path)).tobytes() for path in (DDPM / "denoised.png", DDPM / "loss.png")]
 
 
+def _check_written(_recipe: object, folder: Path, *_arguments: object, **_options: object) -> None:
+    """Write the files of ``check_model``, which takes seconds; the next test makes them by it."""
+    (folder / "check").mkdir(exist_ok=True)
+    for name in CHECK_FILES:
+        (folder / "check" / name).write_text("checked")
+
+
 @pytest.mark.parametrize("cut", ["draw_previews", pytest.param("check_after_training", marks=pytest.mark.slow)])
 def test_after_a_kill_behind_the_last_checkpoint_nothing_earlier_passes_for_new(
     cut: str, cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cytoseg.workflows.feature_check.check_model", _check_written)
     assert cytoseg("train-ddpm", "tiny.yaml", "training.crops=4", *SHORT).exit_code == 0
     pictures, checked = _pictures(), (CHECK / "check.md").stat().st_mtime_ns
 
