@@ -101,6 +101,25 @@ def test_only_as_many_samples_are_labelled_together_as_fit_in_memory(tmp_path: P
     assert [(pair.number, pair.uncertainty, pair.tissue) for pair in pairs] == [(n, 0.0, 0.0) for n in range(7)]
 
 
+@pytest.mark.parametrize("grey", [False, True])
+def test_samples_are_read_in_colour_and_damaged_ones_are_named(tmp_path: Path, grey: bool) -> None:
+    drawn = DrawnSamples(tmp_path, SampleOrigin("ddim", 5, 0, 32, 100, "abc"), (0,), {})
+    labels, path = SampleLabels(tmp_path / "made", drawn, {}, 0.1), sample_path(tmp_path, 0)
+    colour = (90, 90, 90) if grey else (10, 20, 30)
+    Image.new("L" if grey else "RGB", (32, 32), 90 if grey else colour).save(path)
+    assert labels.picture(0).shape == (32, 32, 3)
+    assert labels.picture(0)[5, 6].tolist() == list(colour)
+    (tmp_path / "made" / "maps").mkdir(parents=True)
+    Image.fromarray(np.full((32, 32), 1, np.uint8)).save(tmp_path / "made" / "maps" / "00000.png")
+    assert labels.label_map(0).tolist() == [[1] * 32] * 32
+    for damaged, read in ((path, labels.picture), (tmp_path / "made" / "maps" / "00000.png", labels.label_map)):
+        content = bytearray(damaged.read_bytes())
+        content[content.index(b"IDAT") + 5] ^= 255  # its checksum no longer fits
+        damaged.write_bytes(content)
+        with pytest.raises(CytosegError, match=rf"{damaged.name}: damaged .* Remove it and run the command again"):
+            read(0)
+
+
 def test_samples_are_labelled_again_when_the_members_vote_by_another_rule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
