@@ -122,7 +122,9 @@ def _labelled(recipe: Recipe) -> tuple[ProbePixels | None, str]:
     if not has_index(recipe.labels_folder()):
         return None, "there are no labels yet, and only with labels can trained features be compared with random ones."
     try:
-        return draw_probe_pixels(split_of(recipe).train, seed=recipe.training.seed), ""
+        # Folds are scored on all of their crops, and a drawn image cannot tell how well features do on real ones.
+        real = [crop for crop in split_of(recipe).train if crop.made is None]
+        return draw_probe_pixels(real, seed=recipe.training.seed), ""
     except LabelError as error:
         return None, str(error)
 
