@@ -81,7 +81,8 @@ def save_samples(path: Path, unet: torch.nn.Module, recipe: Recipe, *, count: in
     side = recipe.crops.size_px // space.factor
     noise = starting_noise(recipe.training.seed, count, size_px=side, channels=space.channels)
     steps = min(SAMPLE_STEPS, recipe.diffusion.timesteps)
-    parts, drawn = torch.split(noise, _together(recipe)), []
+    parts = torch.split(noise, _together(recipe))
+    drawn: list[Tensor] = []
     with progress("samples", steps * len(parts)) as bar:
 
         def on_step(done: int) -> None:

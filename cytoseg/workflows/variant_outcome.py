@@ -131,12 +131,19 @@ def _samples(unet: nn.Module, recipe: Recipe, count: int) -> Tensor:
     space = space_of(unet)
     side = recipe.crops.size_px // space.factor
     noise = starting_noise(recipe.training.seed, count, size_px=side, channels=space.channels)
-    device, how = pick_device(recipe.training.device), {"objective": network.objective, "limit": space.limit}
-    bars, steps = alpha_bar(network.schedule, network.timesteps), min(SAMPLE_STEPS, network.timesteps)
+    drawn = []
     # As many at once as in a pass of the training, which fitted in memory.
-    parts = torch.split(noise, recipe.training.micro_batch or recipe.training.batch)
-    drawn = (ddim(unet, part.to(device), alpha_bars=bars, steps=steps, **how) for part in parts)
-    return torch.cat([decoded(space, part) for part in drawn])
+    for part in torch.split(noise, recipe.training.micro_batch or recipe.training.batch):
+        values = ddim(
+            unet,
+            part.to(pick_device(recipe.training.device)),
+            alpha_bars=alpha_bar(network.schedule, network.timesteps),
+            objective=network.objective,
+            steps=min(SAMPLE_STEPS, network.timesteps),
+            limit=space.limit,
+        )
+        drawn.append(decoded(space, values))
+    return torch.cat(drawn)
 
 
 def _scores(made: Tensor, real: Tensor, channels: int) -> tuple[float, float]:
