@@ -184,10 +184,9 @@ class RandSlideCropd(Randomizable, MapTransform):  # type: ignore[misc] # MONAI'
         Returns:
             A transform with its own open slides, from all slides.
         """
-        scales = [s.side_px / self.size_px for s in self._sources]
-        pairs = list(zip(self._sources, scales, strict=True))
-        own = {s.path: min(size_px, int(min(s.size.width, s.size.height) / scale)) for s, scale in pairs}
-        sides = [replace(s, side_px=max(1, round(own[s.path] * scale))) for s, scale in pairs]
+        rooms = {s.path: min(s.size.width, s.size.height) * self.size_px // s.side_px for s in self._sources}
+        own = {path: min(size_px, room) for path, room in rooms.items()}
+        sides = [replace(s, side_px=max(1, round(s.side_px * own[s.path] / self.size_px))) for s in self._sources]
         made = RandSlideCropd(self.keys, sources=sides, size_px=size_px, on_lost=self._on_lost)
         made._own_px = own
         return made
