@@ -67,7 +67,7 @@ def _read(path: Path, written_ns: int) -> pd.DataFrame:
         measured = found[[X, Y, area, DENSITY]].to_numpy(float)
         if not (np.abs(measured) < _LARGEST).all() or (found[area] < 0).any():  # NaN is not below it either
             raise ValueError("no measurement")
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OverflowError, OSError) as error:
         raise CytosegError(f"{CELLS}: is damaged ({type(error).__name__}). Predict the slide again.") from error
     return found
 
