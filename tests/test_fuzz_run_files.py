@@ -119,7 +119,7 @@ def test_a_mutated_review_log(tmp_path: Path) -> None:
 def test_a_log_whose_schema_is_no_text_is_damaged(tmp_path: Path) -> None:
     log, path = log_of(tmp_path, None), tmp_path / "review" / "log.sqlite"
     add_entry(log, Judgement("Anna", "q", "c", "s", "accepted", "", "", ""))
-    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE", b"CREATE TABL\x8d"))
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE", b"CREATE TABLE"[:-1] + b"\x8d"))
     with pytest.raises(CytosegError, match=r"^the review log log\.sqlite is damaged \(.*\)\. Restore a copy"):
         read_entries(log)
 
