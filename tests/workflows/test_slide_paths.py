@@ -60,7 +60,7 @@ def test_a_list_of_windows_is_read_and_one_that_names_itself_is_refused(folder: 
     Path("one.txt").write_text("today.txt\ntwo.txt\n")
     Path("two.txt").write_text("./one.txt\n")
     with pytest.raises(SlideError, match=r"^one\.txt: this list of slides names itself\. Remove that line\.$"):
-        expand(["one.txt"])
+        expand(["one.txt"], command="predict")
 
 
 def test_a_name_with_brackets_is_a_file_first(folder: Path) -> None:
