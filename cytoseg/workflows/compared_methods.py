@@ -28,7 +28,7 @@ from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.threshold_baseline import LEVELS, fit_thresholds
 from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.interpreter.tune import tune_decoder
-from cytoseg.interpreter.unet_baseline import BATCH, CHANNELS, CROP_PX, RATE, STEPS, fit_scratch
+from cytoseg.interpreter.unet_baseline import BATCH, CHANNELS, RATE, STEPS, fit_scratch, part_px
 from cytoseg.labels.index import LabelledCrop
 from cytoseg.labels.split import Split
 from cytoseg.recipe import Recipe
@@ -92,7 +92,7 @@ def baselines(learning: TrainingData, *, scratch_steps: int = STEPS) -> list[Com
     """
     pictures, label_maps = learning.labelled.pictures, learning.labelled.label_maps
     classes, precision = len(learning.recipe.class_list()), learning.recipe.training.precision
-    network = {"channels": CHANNELS, "crop_px": CROP_PX, "batch": BATCH, "rate": RATE, "steps": scratch_steps}
+    network = {"channels": CHANNELS, "crop_px": part_px(pictures), "batch": BATCH, "rate": RATE, "steps": scratch_steps}
     scratch_title = "U-Net from scratch" + ("" if scratch_steps == STEPS else f", {scratch_steps} steps")
 
     def always(_seed: int) -> Predict:
