@@ -246,6 +246,18 @@ def refusal(read: Callable[[Path], object], folder: Path) -> str:
     return ""
 
 
+def check(read: Callable[[], object], number: int) -> None:
+    """Check that something is read, or refused in one line."""
+    message = ""
+    with within_limits():
+        try:
+            read()
+        except CytosegError as error:
+            message = str(error)
+    assert message.isprintable(), number
+    assert len(message) < 490, number
+
+
 @contextlib.contextmanager
 def within_limits() -> Iterator[None]:
     """Check that what is done takes at most 5 s of the processor and 1 GB of memory."""

@@ -41,7 +41,7 @@ from cytoseg.review.append_only import log_of
 from cytoseg.review.review_log import Judgement, add_entry, read_entries
 from cytoseg.slides.generated_mark import drawn_mark, png_text, read_mark
 from cytoseg.viewer.object_outlines import ObjectPlaces, outlines_in
-from tests.test_fuzz import NUMBERS, damaged, mutated, within_limits
+from tests.test_fuzz import NUMBERS, check, damaged, mutated, within_limits
 from tests.test_fuzz_files import flipped
 
 CLASSES = ClassList(("glass", "cell"), ((240, 240, 240), (0, 114, 178)), "glass")
@@ -51,18 +51,6 @@ CELLS = ("", "nan", "inf", "1e999", "-1", "0", "x", '"', 5000 * "9", 200_000 * "
 FEWER = NUMBERS[: len(NUMBERS) // 5]
 """Seeds for networks, which take longest to read."""
 VALUES = (None, -1, 2**63 - 1, 1e308, "", 3000 * "x", "\u202e\x1b[31m", b"\xff\0", "[", "[1]", "running", "lost")
-
-
-def check(read: Callable[[], object], number: int) -> None:
-    """Check that something is read, or refused in one line."""
-    message = ""
-    with within_limits():
-        try:
-            read()
-        except CytosegError as error:
-            message = str(error)
-    assert message.isprintable(), number
-    assert len(message) < 490, number
 
 
 def spoil_database(path: Path, whole: bytes, draw: random.Random) -> None:

@@ -69,7 +69,7 @@ def test_samples_that_take_too_long_are_given_up(
 
 
 class CountsSamples(nn.Module):
-    """Predicts no noise, and keeps the sizes of its batches."""
+    """Predicts a tenth of its input, and keeps the sizes of its batches."""
 
     def __init__(self) -> None:
         super().__init__()

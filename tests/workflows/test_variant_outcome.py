@@ -8,7 +8,7 @@ from cytoseg.workflows.variant_outcome import _samples
 
 
 class CountsSamples(nn.Module):
-    """Predicts no noise, and keeps the sizes of its batches."""
+    """Predicts a tenth of its input, and keeps the sizes of its batches."""
 
     def __init__(self) -> None:
         super().__init__()
