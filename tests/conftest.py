@@ -19,6 +19,8 @@ os.environ["COLUMNS"] = "200"  # of the terminal that rich writes tables for; it
 ON_ONE_WORKER = ("tests/end_to_end/",)
 """Folders whose files share a trained run that takes ten seconds to make: one worker makes it once."""
 
+BROWSER = Path(__file__).parent / "browser"
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -32,6 +34,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def _handed_out_together(node_id: str) -> str:
     return next((folder for folder in ON_ONE_WORKER if node_id.startswith(folder)), node_id.split("::")[0])
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the browser tests where none is selected: their library takes seconds to load in each worker."""
+    if collection_path != BROWSER or any("browser" in argument for argument in config.args):
+        return None
+    selection = config.getoption("markexpr")
+    return True if "not browser" in selection.split(" and ") and " or " not in selection else None
 
 
 @pytest.hookimpl(wrapper=True)

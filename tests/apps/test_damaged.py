@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,9 +180,13 @@ def test_nothing_is_said_of_a_whole_run(review: Review, whole_run: Path, tmp_pat
     assert _look(review, whole_run, tmp_path) == dict.fromkeys(PAGES, "")
 
 
-@pytest.mark.parametrize(
-    ("file", "damage", "expected"), BAD, ids=[f"{file}{damage.__name__}" for file, damage, _ in BAD]
-)
+def _listed(file: str, damage: Damage, expected: dict[str, str]) -> Any:
+    """Only files that are cut or no files of their kind are tried by default; the others meet the same readers."""
+    marks = () if damage in (_cut, _garbage) else (pytest.mark.slow,)
+    return pytest.param(file, damage, expected, id=f"{file}{damage.__name__}", marks=marks)
+
+
+@pytest.mark.parametrize(("file", "damage", "expected"), [_listed(*bad) for bad in BAD])
 def test_damage_is_a_sentence_on_the_pages_it_concerns(
     review: Review, whole_run: Path, tmp_path: Path, file: str, damage: Damage, expected: dict[str, str]
 ) -> None:
@@ -240,7 +245,14 @@ def test_what_may_not_be_read_is_a_sentence_on_the_pages_it_concerns(
         assert page in expected or said == "", page
 
 
-@pytest.mark.parametrize("folder", ["ddpm", "labels", "predictions", "history", "review", "interpreter", "queue"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "labels",
+        "predictions",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("ddpm", "history", "review", "interpreter", "queue")),
+    ],
+)
 def test_a_part_of_a_run_that_may_not_be_entered_breaks_no_page(
     review: Review, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:

@@ -59,7 +59,7 @@ def test_a_recipe_takes_its_architecture(cytoseg: Cytoseg, published: dict[str, 
 @pytest.mark.usefixtures("unchecked")
 def test_a_training_goes_on_from_it(cytoseg: Cytoseg, published: dict[str, Tensor]) -> None:
     assert cytoseg("import-model", "lsun.pt", "lsun").exit_code == 0
-    short = ("training.crops=4", "training.batch=2", "training.samples=0", "training.init=lsun")
+    short = ("training.crops=4", "training.batch=2", "training.workers=0", "training.samples=0", "training.init=lsun")
     trained = cytoseg("train-ddpm", "mine.yaml", *short)
     assert trained.exit_code == 0, trained.output
     weights = load_backbone(Path("runs/mine/ddpm"))[0].state_dict()

@@ -65,6 +65,7 @@ def test_variants_are_trained_measured_and_kept(labelled: Callable[..., Result])
     assert {path.name: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()} == stored
 
 
+@pytest.mark.slow
 def test_trainings_may_end_by_time(cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()
     # Every look at the clock takes a tenth of a second, and each step looks twice.

@@ -175,6 +175,7 @@ def test_on_a_gpu_resuming_comes_to_the_same_weights_within_rounding(
         torch.testing.assert_close(on_gpu, on_cpu, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_extended_as_if_it_had_never_stopped(tmp_path: Path, train_tiny: Train) -> None:
     constant = {"rate_schedule": "constant", "warmup_crops": 0}
     assert train_tiny(tmp_path / "parts", crops=20, **constant).crops_seen == 20
@@ -259,6 +260,7 @@ def test_a_changed_recipe_is_said(tmp_path: Path, train_tiny: Train) -> None:
     assert notes == ["The recipe has changed since crop 8: training.rate was 0.001, is 0.5. Continuing with it."]
 
 
+@pytest.mark.slow
 def test_looks_come_at_multiples_whenever_it_was_resumed(tmp_path: Path, train_tiny: Train) -> None:
     looks = list[int]()
     watch = Watch(on_preview=lambda state: looks.append(state.crops_seen), preview_crops=10)
@@ -274,6 +276,7 @@ def test_checkpoints_come_at_multiples_whenever_it_was_resumed(tmp_path: Path, t
     assert [int(p.name[-9:]) for p in find_checkpoints(tmp_path)] == [40, 32, 16, 12]
 
 
+@pytest.mark.slow
 def test_crops_taken_in_turns_give_the_same_weights(tmp_path: Path, train_tiny: Train, whole: Whole) -> None:
     state = train_tiny(tmp_path, micro_batch=3)
     for name, weights in whole[0].unet.state_dict().items():

@@ -49,6 +49,7 @@ def test_the_loss_is_the_squared_error_on_the_noise(
         assert report.rate == rate_at(first, settings)
 
 
+@pytest.mark.slow
 def test_the_loss_falls_where_there_is_something_to_learn(tiny: Architecture, make_settings: Settings) -> None:
     settings = make_settings(crops=120, rate=1e-2, rate_schedule="constant", warmup_crops=0)
     state = new_state(tiny, settings)

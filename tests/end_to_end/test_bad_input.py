@@ -169,8 +169,14 @@ class TestLabels:
 
     @pytest.mark.parametrize(
         "tuning",
-        [(), ("interpreter.kind=decoder", "decoder.steps=2", "decoder.size_px=32", "decoder.batch=2")],
-        ids=["mlps", "decoder"],
+        [
+            pytest.param((), id="mlps"),
+            pytest.param(
+                ("interpreter.kind=decoder", "decoder.steps=2", "decoder.size_px=32", "decoder.batch=2"),
+                id="decoder",
+                marks=pytest.mark.slow,
+            ),
+        ],
     )
     def test_a_class_without_marked_pixels(
         self, mark: Callable[..., None], cytoseg: Callable[..., Result], home: Path, tuning: tuple[str, ...]
@@ -233,6 +239,7 @@ class TestWeights:
         line = refused("train-interpreter", "tiny.yaml")
         assert re.search(r"cytoseg: made_2_02_\S+: the diffusion model produces NaN or infinite features", line)
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("no_numbers")
     def test_a_decoder_of_such_weights(self, home: Path, cytoseg: Callable[..., Result]) -> None:
         before = bundle_hashes(home / "runs" / "tiny" / "interpreter" / "bundle")

@@ -78,8 +78,8 @@ def spoil(at: int) -> None:
     ("count", "damage", "why"),
     [
         (1, cut, "truncated, tile 7 at x 64, y 192 is cut off"),
-        (3, cut, "truncated, tile 7 at x 64, y 192 is cut off"),
-        (1, spoil, "tile 7 at x 64, y 192 is damaged"),
+        pytest.param(3, cut, "truncated, tile 7 at x 64, y 192 is cut off", marks=pytest.mark.slow),
+        pytest.param(1, spoil, "tile 7 at x 64, y 192 is damaged", marks=pytest.mark.slow),
     ],
     ids=["one level, cut", "pyramid, cut", "one level, damaged"],
 )
@@ -112,6 +112,7 @@ def test_another_slide_is_done_all_the_same(cytoseg: Command, write: Callable[..
     assert "tile 7 at x 64, y 192 is cut off" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_pyramid_without_its_coarsest_level_is_predicted_whole(
     cytoseg: Command, write: Callable[..., int], whole: Path
 ) -> None:
@@ -184,6 +185,7 @@ def test_openslide_predicts_and_keeps_what_comes_before_a_bad_tile_too(
     assert "168 of 256 rows are finished and were kept." in result.stderr
 
 
+@pytest.mark.slow
 def test_a_disk_that_fails_for_a_while_leaves_no_mark_on_the_result(
     cytoseg: Command, write: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,7 @@ def test_a_model_that_draws_nothing_valid_leaves_no_file(
     assert not Path("runs/tiny/edited").exists()
 
 
+@pytest.mark.slow
 def test_an_edit_of_bare_glass_is_drawn_and_said(home: Path, cytoseg: Command) -> None:
     glass = np.full((64, 64, 3), 245, np.uint8)
     Image.fromarray(glass).save("glass.png")

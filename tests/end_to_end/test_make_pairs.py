@@ -100,6 +100,7 @@ def test_an_interrupted_labelling_goes_on_to_the_same_pairs(
     assert _labels() == whole
 
 
+@pytest.mark.slow
 def test_damaged_notes_and_another_bundle_label_again(cytoseg: Command, home: Path) -> None:
     assert _make(cytoseg, "--n", "3", "--drop", "0").exit_code == 0
     before = _labels()
@@ -152,7 +153,14 @@ def test_invalid_samples_are_counted(cytoseg: Command, home: Path, monkeypatch: 
     assert list(_labels()) == ["made_00000", "made_00002"]
 
 
-@pytest.mark.parametrize("full_at", ["sample_00002", "pairs.jsonl", "made_00001.png"])
+@pytest.mark.parametrize(
+    "full_at",
+    [
+        "pairs.jsonl",
+        pytest.param("sample_00002", marks=pytest.mark.slow),
+        pytest.param("made_00001.png", marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_loses_nothing(full_at: str, cytoseg: Command, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _make(cytoseg, "--n", "2", "--drop", "0").exit_code == 0
     before, real = _labels(), builtins.open

@@ -84,6 +84,7 @@ def same_as_alone(home: Path, cytoseg: Callable[..., Result]) -> None:
     assert len(json.loads((home / "two" / "run.json").read_text())["commands"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 def test_two_processes_come_to_the_same_weights_as_one(
     home: Path, fork: Callable[..., Forked], cytoseg: Callable[..., Result]

@@ -99,6 +99,7 @@ def test_voc_is_trained_on_in_its_own_layout(
     assert json.loads(Path("runs/voc/evaluation/evaluation.json").read_text())["crops"][0]["crop"] == "val_b"
 
 
+@pytest.mark.slow
 def test_tiny_imagenet_is_trained_on_in_its_own_layout(
     cytoseg: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

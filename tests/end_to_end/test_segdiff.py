@@ -17,7 +17,7 @@ from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows.compared_methods import TrainingData, segdiff
 from cytoseg.workflows.crop_split import split_of
-from tests.end_to_end.conftest import run_command
+from tests.end_to_end.conftest import cut_labels, run_command
 
 SMALL = ("interpreter.kind=segdiff", "segdiff.steps=2", "segdiff.size_px=32", "segdiff.votes=2", "segdiff.draw_steps=2")
 BUNDLE = Path("runs/tiny/interpreter/bundle")
@@ -26,6 +26,7 @@ BUNDLE = Path("runs/tiny/interpreter/bundle")
 def test_segdiff_is_trained_evaluated_and_segments_slides(
     home: Path, part: str, cytoseg: Callable[..., Result]
 ) -> None:
+    cut_labels(home)
     trained = cytoseg("train-interpreter", "tiny.yaml", *SMALL)
     assert trained.exit_code == 0, trained.output
     assert "SegDiff trained; 2 draws of 2 steps vote on each tile." in trained.stdout

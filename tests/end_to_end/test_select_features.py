@@ -148,6 +148,7 @@ def test_without_time_the_recipe_stays(home: Path, cytoseg: Command) -> None:
     assert "block 0 at t = 0 (more time)" in table
 
 
+@pytest.mark.slow
 def test_a_set_of_the_command_line_that_stays_is_not_written(home: Path, cytoseg: Command) -> None:
     before = (home / "tiny.yaml").read_text()
     result = cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "features.timesteps=[5]", "--minutes", "0")

@@ -30,6 +30,7 @@ def _lesson(*, labelled: bool = False) -> Lesson:
     return Lesson(picture, np.stack([1 - cell, cell]), unsure, labels if labelled else None)
 
 
+@pytest.mark.slow
 def test_a_student_learns_what_the_teacher_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distillation, "BATCH", 4)
     monkeypatch.setattr(distillation, "SIZE_PX", 48)

@@ -32,6 +32,7 @@ def _model() -> SegDiff:
     return SegDiff(3, seed=0, votes=2, draw_steps=2)
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_the_noise() -> None:
     losses: list[float] = []
     settings = SegdiffSettings(steps=30, batch=4, size_px=16, rate=3e-3, seed=0, precision="no")

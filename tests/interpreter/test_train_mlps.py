@@ -72,6 +72,7 @@ def test_learns_what_can_be_distinguished(separable: PixelTable) -> None:
     assert losses[60] < 0.1 < losses[1]
 
 
+@pytest.mark.slow
 def test_the_published_rules_can_be_asked_for(separable: PixelTable) -> None:
     losses: dict[int, float] = {}
     keep: OnStep = lambda step, _of, loss: losses.update({step: loss})  # noqa: E731 # as short as it gets
@@ -220,6 +221,7 @@ def test_each_member_trains_on_the_slides_it_does_not_hold_out(
     assert missing[5] == missing[0]
 
 
+@pytest.mark.slow
 def test_an_early_stop_keeps_what_fits_held_out_slides_better(five_slides: PixelTable) -> None:
     changes: dict[str, Any] = {"members": 5, "steps": 400, "batch_px": 64}
     stopped = _train(five_slides, early_stopping=True, **changes)

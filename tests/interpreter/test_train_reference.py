@@ -64,6 +64,7 @@ def _mean_of_those_in_training(losses: list[list[float]]) -> list[float]:
     return [sum(values) / len(values) for values in at]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("doubles")
 def test_batched_training_is_separate_training_to_the_same_end(table: PixelTable, plain_member: PlainMember) -> None:
     ensemble, losses = _train(table)

@@ -50,6 +50,7 @@ def _weights(decoder: Decoder) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_learns_what_colour_tells(label_map: NDArray[np.uint8]) -> None:
     settings = replace(SETTINGS, steps=30, rate=4e-2)
     tuned = tune_decoder(_decoder(), _labelled(label_map, "a", "b"), settings=settings, device=CPU)

@@ -31,6 +31,7 @@ def _fit(maps: list[NDArray[np.uint8]], label_map: NDArray[np.uint8], *, steps: 
     return fit_scratch([COLOURS[label_map]] * len(maps), maps, classes=3, seed=seed, device=CPU, steps=steps)
 
 
+@pytest.mark.slow
 def test_learns_what_colour_tells_on_pictures_of_any_size(label_map: NDArray[np.uint8]) -> None:
     turned = label_map[::-1, :-3]
     found = _fit([label_map], label_map, steps=120).predict(COLOURS[turned])

@@ -80,6 +80,7 @@ def test_another_process_of_that_number_is_neither_the_job_nor_interrupted(run: 
     assert not cancel_job(JobPlace(run), number)
 
 
+@pytest.mark.slow
 @pytest.mark.posix
 def test_a_table_from_elsewhere_names_no_process_that_is_no_job(run: Path, begin: Begin) -> None:
     from_table = begin()

@@ -89,6 +89,7 @@ def _refuse(*_arguments: object, **_options: object) -> None:
     raise LabelError("no label")
 
 
+@pytest.mark.slow
 def test_a_check_that_cannot_be_made_leaves_no_earlier_one(
     cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def _select(question: Question, extractor_of: Any, folder: Path, limits: Limits 
     return select_features(question, extractor_of, limits=limits, folder=folder, **keywords)
 
 
+@pytest.mark.slow
 def test_the_choice_finds_the_timesteps_that_matter(made_question: Ask, extractor_of: Any, tmp_path: Path) -> None:
     found = _select(made_question(effort=replace(EFFORT, steps=12, rate=3e-2)), extractor_of, tmp_path)
     # Block 1 sees red at t = 5 and green at t = 1: one alone cannot do it.
