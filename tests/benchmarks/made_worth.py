@@ -1,6 +1,7 @@
 """Gain from generated pairs: 1, 5 and 30 real labelled crops, with and without pairs that were labelled by their MLPs.
 
     python -m tests.benchmarks.made_worth RECIPE FOLDER [--counts 1,5,30] [--draws 2] [--made 200] [--seconds 300]
+        [--sampler ddim --steps 25]
 
 The run of RECIPE has a diffusion model and labels. For each count and draw, a separate run in FOLDER is trained on that
 many train crops: MLPs, then pairs labelled by these MLPs (`make-pairs`, a tenth dropped), then a decoder and a student
@@ -63,12 +64,12 @@ class Study:
     Args:
         recipe: The recipe of the run.
         folder: Where the runs are stored.
-        made: Number of images to generate.
+        pairs: Arguments of `make-pairs`: number of images, sampler, steps.
         changes: Overrides of the recipe.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, *, made: int, changes: Sequence[str]) -> None:
-        self._recipe, self._folder, self._made, self._changes = recipe, folder, made, changes
+    def __init__(self, recipe: Recipe, folder: Path, *, pairs: Sequence[str], changes: Sequence[str]) -> None:
+        self._recipe, self._folder, self._pairs, self._changes = recipe, folder, pairs, changes
         self._split = split_of(recipe)
 
     def do(self, piece: Piece) -> dict[str, Any]:
@@ -79,7 +80,7 @@ class Study:
         overrides: list[str] = []
         if piece.made:
             _command("train-interpreter", run)
-            _command("make-pairs", run, "--n", str(self._made), "--steps", "25")
+            _command("make-pairs", run, *self._pairs)
             pairs = load_index(self._folder / plain.name() / "made" / "labels").crops
             if piece.method == "student":
                 overrides = [f"student.made={len(pairs)}"]
@@ -157,7 +158,8 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     path, recipe = options.folder / _ROWS, load_recipe(options.recipe)
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    study = Study(recipe, options.folder.resolve(), made=options.made, changes=options.changes)
+    pairs = ("--n", str(options.made), "--sampler", options.sampler, "--steps", str(options.steps))
+    study = Study(recipe, options.folder.resolve(), pairs=pairs, changes=options.changes)
     end = time.monotonic() + options.seconds
     for piece in pieces_of(options.counts, options.draws):
         if time.monotonic() > end:
@@ -170,7 +172,8 @@ def main() -> None:
     if options.write:
         machine = describe()
         notes = (
-            f"{options.made} images drawn in 25 steps, a tenth dropped; changes to the recipe: "
+            f"{options.made} images drawn by {options.sampler.upper()} in {options.steps} steps, a tenth dropped; "
+            "changes to the recipe: "
             f"{', '.join(options.changes) or 'none'}. {shared_note(machine)}"
         )
         write_results(f"made_worth_{recipe.name}", "Gain from generated pairs", [table], machine=machine, notes=notes)
@@ -185,6 +188,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--counts", type=lambda text: [int(part) for part in text.split(",")], default=[1, 5, 30])
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--made", type=int, default=200)
+    parser.add_argument("--sampler", choices=("ddim", "ddpm"), default="ddim")
+    parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--write", action="store_true")
     return parser.parse_args()
