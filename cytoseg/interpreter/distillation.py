@@ -15,7 +15,7 @@ from cytoseg.classes import IGNORE
 from cytoseg.devices import autocast
 from cytoseg.features.extract import to_input
 from cytoseg.interpreter.labelled_training import Batch, apply_gradients, training_steps
-from cytoseg.interpreter.part_draw import random_transform
+from cytoseg.interpreter.part_draw import part_px, random_transform
 from cytoseg.interpreter.student import Student
 from cytoseg.interpreter.tune_state import Resume, TuneState
 from cytoseg.seeds import seed_for
@@ -94,7 +94,7 @@ def distil(
     state = TuneState(student, None, torch.optim.AdamW(student.parameters(), lr=RATE))
     if resume is not None:
         resume.restore(state)
-    change = random_transform(SIZE_PX, BLURRED)
+    change = random_transform(part_px(SIZE_PX, (lesson.picture.shape[:2] for lesson in lessons)), BLURRED)
     weights = _class_weights(lessons).to(device)
     draw = partial(_parts, lessons, change, seed)
     update = partial(_update, weights=weights, steps=steps, precision=precision)

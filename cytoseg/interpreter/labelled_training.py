@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoseg.errors import CheckpointError
-from cytoseg.interpreter.part_draw import PartDraw
+from cytoseg.interpreter.part_draw import PartDraw, part_px
 from cytoseg.interpreter.tune_state import Network, Resume, TuneState
 from cytoseg.interrupts import finish_step_on_interrupt
 
@@ -36,6 +36,10 @@ class LabelledPictures:
     pictures: Sequence[NDArray[np.uint8]]
     label_maps: Sequence[NDArray[np.uint8]]
     slides: Sequence[str | None]
+
+    def part_px(self, wanted_px: int) -> int:
+        """Return the side of parts that no crop is too small for, see ``part_draw.part_px``."""
+        return part_px(wanted_px, (label_map.shape for label_map in self.label_maps))
 
     def only(self, numbers: Sequence[int]) -> "LabelledPictures":
         """Select some of the crops."""
@@ -99,15 +103,11 @@ def new_state(
 
 
 def labelled_parts(labelled: LabelledPictures, settings: StepSettings) -> PartDraw:
-    """Draw augmented parts of the labelled crops.
-
-    Raises:
-        LabelError: If no pixel is labelled.
-    """
+    """Draw augmented parts of the labelled crops, of ``size_px`` or what the smallest crop holds."""
     return PartDraw(
         labelled.pictures,
         labelled.label_maps,
-        size_px=settings.size_px,
+        size_px=labelled.part_px(settings.size_px),
         batch=settings.batch,
         blurred=BLURRED,
         seed=settings.seed,

@@ -1,6 +1,6 @@
 """Augmented random parts of labelled crops for training networks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -23,7 +23,11 @@ from cytoseg.features.extract import to_input
 from cytoseg.seeds import seed_for
 from cytoseg.slides.fast_transforms import PlainCompose
 
+LEAST_PX = 32
+"""Smallest part of a crop; a crop smaller than this is padded."""
 _BOTH = ("picture", "labels")
+_MULTIPLE_PX = 8
+"""The networks downsample up to three times."""
 
 
 class PartDraw:
@@ -67,6 +71,20 @@ class PartDraw:
         rng = np.random.default_rng(seed_for(self._seed, step, what="parts"))
         drawn: list[int] = rng.integers(0, len(self._pictures), self._batch).tolist()
         return drawn
+
+
+def part_px(wanted_px: int, sizes: Iterable[tuple[int, ...]]) -> int:
+    """Return the side of the parts: what is wanted, or what the smallest crop holds, but at least 32 px.
+
+    A part larger than its crop is padded, and a network that normalises over an image or a batch then learns from
+    statistics that no tile has: trained so, it fails on the crops themselves.
+
+    Args:
+        wanted_px: Side of a part in large crops.
+        sizes: Height and width of each crop.
+    """
+    smallest_px = min((min(size) for size in sizes), default=wanted_px)
+    return min(wanted_px, max(LEAST_PX, smallest_px - smallest_px % _MULTIPLE_PX))
 
 
 def random_transform(size_px: int, blurred: float) -> PlainCompose:

@@ -87,7 +87,7 @@ def tune_decoder(
         CheckpointError: If the state cannot be written.
         KeyboardInterrupt: After the current step, when Ctrl-C was pressed.
     """
-    settings = replace(settings, steps=steps_of(labelled, settings))
+    settings = replace(settings, steps=steps_of(labelled, settings), size_px=labelled.part_px(settings.size_px))
     weights = class_weights(labelled.label_maps, decoder.classes).to(device)
     held = _held_out(labelled, settings)
     trained_on = labelled.only([i for i, slide in enumerate(labelled.slides) if slide not in held])
@@ -145,7 +145,7 @@ def steps_of(labelled: LabelledPictures, settings: TuneSettings) -> int:
     """
     held, pairs = _held_out(labelled, settings), zip(labelled.slides, labelled.label_maps, strict=True)
     pixels = sum(int((label_map != IGNORE).sum()) for slide, label_map in pairs if slide not in held)
-    passes = math.ceil(settings.passes * pixels / (settings.batch * settings.size_px**2))
+    passes = math.ceil(settings.passes * pixels / (settings.batch * labelled.part_px(settings.size_px) ** 2))
     return min(settings.steps, max(passes, MIN_STEPS))
 
 

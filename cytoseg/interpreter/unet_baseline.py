@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from cytoseg.classes import IGNORE
 from cytoseg.devices import autocast
 from cytoseg.features.extract import to_input
-from cytoseg.interpreter.part_draw import PartDraw, class_weights
+from cytoseg.interpreter.part_draw import PartDraw, class_weights, part_px
 from cytoseg.seeds import seed_for
 
 CHANNELS = (24, 48, 96, 192)
 CROP_PX = 128
-_LEAST_PX = 32
 BATCH = 8
 RATE = 2e-3
 STEPS = 1200
@@ -82,7 +81,7 @@ def fit_scratch(
         seed: Seed of initial weights and random parts.
         device: Where to train.
         precision: ``no`` (fp32) or ``bf16`` in training.
-        steps: Optimiser updates of 8 parts of ``part_px``.
+        steps: Optimiser updates of 8 parts of ``scratch_px``.
 
     Returns:
         The fitted U-Net, the same for the same seed.
@@ -97,7 +96,7 @@ def fit_scratch(
         torch.default_generator.manual_seed(seed_for(seed, 0, what="scratch"))
         network: nn.Module = UNet(2, 3, classes, CHANNELS, (2,) * (len(CHANNELS) - 1), num_res_units=2)
     network.to(device).train()
-    draw = PartDraw(pictures, label_maps, size_px=part_px(pictures), batch=BATCH, blurred=0.0, seed=seed)
+    draw = PartDraw(pictures, label_maps, size_px=scratch_px(pictures), batch=BATCH, blurred=0.0, seed=seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
     for step in range(steps):
         for group in optimiser.param_groups:
@@ -114,14 +113,9 @@ def fit_scratch(
     return ScratchUnet(network.eval(), device, unseen=tuple(torch.nonzero(weights == 0)[:, 0].tolist()))
 
 
-def part_px(pictures: Sequence[NDArray[np.uint8]]) -> int:
-    """Return the side of the parts: 128 px, or what the smallest crop holds, but at least 32 px.
-
-    A part larger than its crop is padded, and the network normalises each image by its own mean: trained on padded
-    parts it fails on the crops themselves.
-    """
-    side_px: int = min([CROP_PX, *(min(picture.shape[:2]) for picture in pictures)])
-    return max(_LEAST_PX, side_px - side_px % _MULTIPLE_PX)
+def scratch_px(pictures: Sequence[NDArray[np.uint8]]) -> int:
+    """Return the side of the parts: 128 px, or what the smallest crop holds, see ``part_px``."""
+    return part_px(CROP_PX, (picture.shape[:2] for picture in pictures))
 
 
 def _missing(side_px: int) -> int:

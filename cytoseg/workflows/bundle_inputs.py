@@ -1,6 +1,6 @@
 """What determines a trained interpreter, by which a bundle is recognised as up to date."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ from cytoseg.diffusion.efficientnet import WEIGHTS_SHA256
 from cytoseg.errors import CheckpointError
 from cytoseg.features.settings import FeatureSettings
 from cytoseg.interpreter.bundle import Bundle, load_bundle
+from cytoseg.interpreter.distillation import SIZE_PX
+from cytoseg.interpreter.part_draw import part_px
 from cytoseg.labels.index import LabelledCrop
 from cytoseg.recipe import Recipe
 from cytoseg.workflows.generated_pairs import generated_crops
@@ -47,7 +49,16 @@ def training_inputs(recipe: Recipe, train: Sequence[LabelledCrop], backbone: dic
         "tiles": [recipe.tile_px(), recipe.predict.overlap_px] if "student" in kinds else None,
         "segdiff": recipe.section("segdiff") if recipe.interpreter.kind == "segdiff" else None,
         "unlabelled": unlabelled_inputs(recipe) if slides else None,
+        **_smaller_parts(recipe, train, kinds),
     }
+
+
+def _smaller_parts(recipe: Recipe, train: Sequence[LabelledCrop], kinds: Set[str]) -> dict[str, Any]:
+    """Return the sides of parts that small crops reduce; bundles of larger crops have no such key."""
+    wanted = {"decoder": recipe.decoder.size_px, "segdiff": recipe.segdiff.size_px, "student": SIZE_PX}
+    sizes = [(crop.height, crop.width) for crop in train]
+    smaller = {kind: px for kind in wanted.keys() & kinds if (px := part_px(wanted[kind], sizes)) < wanted[kind]}
+    return {"part_px": smaller} if smaller else {}
 
 
 def generated_inputs(current: Run) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from cytoseg.interpreter.settings import TuneSettings
 from cytoseg.interpreter.threshold_baseline import LEVELS, fit_thresholds
 from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.interpreter.tune import tune_decoder
-from cytoseg.interpreter.unet_baseline import BATCH, CHANNELS, RATE, STEPS, fit_scratch, part_px
+from cytoseg.interpreter.unet_baseline import BATCH, CHANNELS, RATE, STEPS, fit_scratch, scratch_px
 from cytoseg.labels.index import LabelledCrop
 from cytoseg.labels.split import Split
 from cytoseg.recipe import Recipe
@@ -92,7 +92,13 @@ def baselines(learning: TrainingData, *, scratch_steps: int = STEPS) -> list[Com
     """
     pictures, label_maps = learning.labelled.pictures, learning.labelled.label_maps
     classes, precision = len(learning.recipe.class_list()), learning.recipe.training.precision
-    network = {"channels": CHANNELS, "crop_px": part_px(pictures), "batch": BATCH, "rate": RATE, "steps": scratch_steps}
+    network = {
+        "channels": CHANNELS,
+        "crop_px": scratch_px(pictures),
+        "batch": BATCH,
+        "rate": RATE,
+        "steps": scratch_steps,
+    }
     scratch_title = "U-Net from scratch" + ("" if scratch_steps == STEPS else f", {scratch_steps} steps")
 
     def always(_seed: int) -> Predict:
@@ -188,6 +194,7 @@ def decoders(learning: TrainingData, unet: nn.Module, backbone: Mapping[str, obj
     architecture, tuning = recipe.architecture(), recipe.section("decoder")
     # Random weights get the full learning rate.
     freely = replace(tune_settings(recipe, 0), early=1.0)
+    tuning["size_px"] = learning.labelled.part_px(recipe.decoder.size_px)
     settings = {"decoder": tuning, "vote": recipe.interpreter.vote, "precision": recipe.training.precision}
     if recipe.decoder.unlabelled:
         settings["unlabelled"] = unlabelled_inputs(recipe)
@@ -219,7 +226,8 @@ def imagenet_unet(learning: TrainingData) -> list[ComparedMethod]:
     architecture = Architecture(
         dim=16, dim_mults=(3, 4, 6), timesteps=1000, schedule="linear", objective="pred_noise", backbone="pretrained"
     )
-    usual = replace(tune_settings(recipe, 0), steps=IMAGENET_STEPS, rate=1e-3, early=0.3)
+    size_px = learning.labelled.part_px(recipe.decoder.size_px)
+    usual = replace(tune_settings(recipe, 0), steps=IMAGENET_STEPS, size_px=size_px, rate=1e-3, early=0.3)
     network = {"architecture": architecture.as_json(), "encoder": WEIGHTS_SHA256}
 
     def fit(seed: int) -> Predict:
@@ -247,7 +255,9 @@ def segdiff(learning: TrainingData) -> list[ComparedMethod]:
         trained = train_segdiff(model, learning.labelled, settings=settings, device=learning.device)
         return _predictor(_bundle(recipe, nn.Identity(), recipe.architecture(), trained), learning.device)
 
-    settings = {"segdiff": recipe.section("segdiff"), "precision": recipe.training.precision}
+    section = recipe.section("segdiff")
+    section["size_px"] = learning.labelled.part_px(recipe.segdiff.size_px)
+    settings = {"segdiff": section, "precision": recipe.training.precision}
     return [ComparedMethod("segdiff", f"SegDiff, {recipe.segdiff.votes} draws", fit, settings)]
 
 

@@ -55,6 +55,25 @@ def _distil(steps: int = 4, lesson: Lesson | None = None, **how: Any) -> Student
     return distil(Student(2, seed=0), [lesson or _lesson()], steps=steps, seed=0, device=CPU, precision="no", **how)
 
 
+def test_no_lesson_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distillation, "BATCH", 2)
+    whole = _lesson()
+    part = np.s_[:40, 20:84]
+    small = Lesson(whole.picture[part], whole.probabilities[:, *part], whole.disagreement[part])
+    trained = distillation._parts
+    targets: list[torch.Tensor] = []
+
+    def watched(*given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        images, target = trained(*given)
+        targets.append(target)
+        return images, target
+
+    monkeypatch.setattr(distillation, "_parts", watched)
+    distil(Student(2, seed=0), [whole, small], steps=3, seed=0, device=CPU, precision="no")
+    assert [target.shape for target in targets] == [(2, 3, 40, 40)] * 3
+    assert all((target <= 1).all() for target in targets)  # what is padded has the value of ignore
+
+
 def test_an_interrupted_student_ends_as_if_it_had_not_been(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(distillation, "BATCH", 2)
     monkeypatch.setattr(distillation, "SIZE_PX", 32)

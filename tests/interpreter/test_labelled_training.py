@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from cytoseg.classes import IGNORE
 from cytoseg.errors import CheckpointError
 from cytoseg.interpreter.labelled_training import (
     LabelledPictures,
@@ -55,6 +56,18 @@ def test_gradients_are_clipped_to_length_one() -> None:
     assert apply_gradients(state, torch.tensor(7.0), what="this", advice="") == 7.0
     assert before[0] - state.network.weight.item() == pytest.approx(0.6, abs=1e-5)
     assert before[1] - state.network.bias.item() == pytest.approx(0.8, abs=1e-5)
+
+
+@pytest.mark.parametrize(("size", "side_px"), [((48, 48), 48), ((40, 200), 40), ((64, 64), 64), ((100, 99), 96)])
+def test_parts_of_small_crops_are_not_padded(size: tuple[int, int], side_px: int) -> None:
+    rng = np.random.default_rng(0)
+    maps = [rng.integers(0, 3, shape, dtype=np.uint8) for shape in (size, (120, 120))]
+    pictures = [np.repeat(ids[..., None], 3, axis=2) for ids in maps]
+    settings = SegdiffSettings(batch=8, size_px=96, seed=0, precision="no")
+    x, target = labelled_parts(LabelledPictures(pictures, maps, ["a", "b"]), settings)(0)
+    assert x.shape == (8, 3, side_px, side_px)
+    assert target.shape == (8, side_px, side_px)
+    assert not (target == IGNORE).any()
 
 
 @pytest.mark.parametrize("wrong", ["loss", "gradient"])

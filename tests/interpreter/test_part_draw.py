@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytoseg.errors import LabelError
-from cytoseg.interpreter.part_draw import PartDraw, class_weights
+from cytoseg.interpreter.part_draw import PartDraw, class_weights, part_px
 
 GREYS = np.array([10, 90, 200], np.uint8)
 
@@ -58,6 +58,22 @@ def test_small_crops_are_filled_up_with_ignored_pixels() -> None:
     assert x.shape == (4, 3, 16, 16)
     numbers = np.bincount(crop[1].ravel()).tolist()
     assert [np.bincount(part[part != 255]).tolist() for part in labels.numpy()] == [numbers] * 4
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted"),
+    [
+        ([], 96),
+        ([(96, 300)], 96),
+        ([(95, 300)], 88),
+        ([(256, 256), (64, 64)], 64),
+        ([(40, 200)], 40),
+        ([(31, 9)], 32),
+    ],
+)
+def test_parts_are_no_larger_than_the_smallest_crop(sizes: list[tuple[int, int]], wanted: int) -> None:
+    assert part_px(96, sizes) == wanted
+    assert part_px(16, sizes) == 16
 
 
 def test_all_crops_are_drawn_from() -> None:

@@ -211,6 +211,12 @@ def test_few_crops_take_fewer_steps(label_map: NDArray[np.uint8]) -> None:
     assert steps_of(labelled, replace(settings, passes=1.0, steps=30)) == 30
 
 
+def test_small_crops_take_as_many_passes_as_large_ones() -> None:
+    small = np.zeros((40, 48), np.uint8)  # parts of 40 px, not 96: 900 * 2 * 1920 / (2 * 40 * 40) is 1080
+    labelled = LabelledPictures([COLOURS[small]] * 2, [small] * 2, ["a", "b"])
+    assert steps_of(labelled, replace(SETTINGS, steps=3000, passes=900.0, size_px=96)) == 1080
+
+
 def test_pixels_of_held_out_slides_do_not_count_as_trained_on(label_map: NDArray[np.uint8]) -> None:
     labelled = _labelled(label_map, *TWENTY[:10])
     settings = replace(SETTINGS, steps=3000, passes=100.0)  # 100 * 10 * 480 / (2 * 16 * 16) is 937.5

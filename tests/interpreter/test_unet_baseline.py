@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import LabelError
 from cytoseg.interpreter import unet_baseline
 from cytoseg.interpreter.part_draw import PartDraw
-from cytoseg.interpreter.unet_baseline import ScratchUnet, fit_scratch, part_px
+from cytoseg.interpreter.unet_baseline import ScratchUnet, fit_scratch, scratch_px
 
 CPU = torch.device("cpu")
 COLOURS = np.array([[240, 240, 250], [130, 180, 200], [60, 20, 90]], np.uint8)
@@ -47,7 +47,7 @@ def test_parts_are_no_larger_than_the_smallest_crop(
     sides: list[tuple[int, int]], wanted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unet_baseline, "CROP_PX", 128)
-    assert part_px([np.zeros((*side, 3), np.uint8) for side in sides]) == wanted
+    assert scratch_px([np.zeros((*side, 3), np.uint8) for side in sides]) == wanted
 
 
 def test_the_seed_decides_and_the_global_state_does_not(label_map: NDArray[np.uint8]) -> None:

@@ -1,7 +1,9 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cytoseg.labels.index import LabelledCrop
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows.bundle_inputs import training_inputs
 
@@ -28,3 +30,18 @@ def test_a_kind_trained_on_labels_only_does_not_depend_on_the_unlabelled_slides(
     inputs = training_inputs(recipe, (), {})
     assert inputs["unlabelled"] is None
     assert inputs["tiles"] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [("decoder", {"decoder": 40}), ("student", {"decoder": 40, "student": 40}), ("segdiff", {"segdiff": 40})],
+)
+def test_parts_that_small_crops_reduce_are_part_of_the_inputs(kind: str, wanted: dict[str, int]) -> None:
+    recipe = load_recipe("quickstart", [f"interpreter.kind={kind}", "decoder.size_px=96", "segdiff.size_px=64"])
+
+    def inputs(width: int, height: int) -> dict[str, Any]:
+        crop = LabelledCrop(Path("there"), "a", "slide", width, height, "a.json", "1", "2", {}, 0)
+        return training_inputs(recipe, (crop,), {})
+
+    assert "part_px" not in inputs(96, 100)  # bundles of earlier versions are still up to date
+    assert inputs(200, 40)["part_px"] == wanted
