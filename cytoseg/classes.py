@@ -81,7 +81,7 @@ _Byte = Annotated[int, Ge(0), Le(255)]
 class SavedClasses:
     """A class list as stored in files: complete, with consistent parts."""
 
-    names: Annotated[tuple[str, ...], MinLen(1), MaxLen(IGNORE - 1)]
+    names: Annotated[tuple[str, ...], MinLen(1), MaxLen(IGNORE)]
     colours: tuple[tuple[_Byte, _Byte, _Byte], ...]
     fill: str | None
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from cytoseg.classes import IGNORE, RESERVED, ClassList, SavedClasses
 from cytoseg.formats.annotation import HOLE, UNSCORED
@@ -38,6 +39,15 @@ def test_a_saved_class_list_whose_parts_do_not_fit_is_refused(
 
 def test_a_saved_class_list_is_one() -> None:
     assert SavedClasses(("a",), ((1, 2, 3),), "a").class_list() == ClassList(("a",), ((1, 2, 3),), "a")
+
+
+def test_a_saved_class_list_has_as_many_classes_as_a_recipe() -> None:
+    record = TypeAdapter(SavedClasses)
+    names = [str(number) for number in range(256)]
+    parts = {"names": names[:255], "colours": [[0, 0, 0]] * 255, "fill": None}
+    assert len(record.validate_python(parts).class_list()) == 255
+    with pytest.raises(ValidationError, match="at most 255 items"):
+        record.validate_python({"names": names, "colours": [[0, 0, 0]] * 256, "fill": None})
 
 
 def test_the_reserved_names_are_those_of_annotations() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from cytoseg.classes import ClassItem, ClassList
+from cytoseg.classes import IGNORE, ClassItem, ClassList
 from cytoseg.diffusion.adm_settings import AdmSettings
 from cytoseg.diffusion.architecture import PRETRAINED_LEVELS, Architecture, tap_names, tap_shapes
 from cytoseg.diffusion.noise_schedules import signal_shares, timesteps_at_snr
@@ -142,6 +142,16 @@ class Recipe(BaseModel):
             raise ValueError("labels.sources: only diffusion.backbone: pretrained is trained on them")
         if not self.labels.sources and self.training.denoising_weight == 0:
             raise ValueError("training.denoising_weight: 0 leaves nothing to learn without labels.sources")
+        return self
+
+    @model_validator(mode="after")
+    def labelled_sources_leave_an_id_for_pixels_of_no_class(self) -> "Recipe":
+        """Refuse sources if a class has the id of ``mask_loss.OTHER``, the last before ignore."""
+        if self.labels.sources and len(self.classes) > IGNORE - 1:
+            raise ValueError(
+                f"labels.sources: leave room for {IGNORE - 1} classes, found {len(self.classes)}; remove a class or "
+                "the sources"
+            )
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import pydantic
 import pytest
 
 from cytoseg.classes import ClassList
+from cytoseg.diffusion.mask_loss import OTHER
 from cytoseg.errors import RecipeError
 from cytoseg.objects.settings import ObjectSettings
 from cytoseg.recipe import Recipe
@@ -155,6 +156,20 @@ def test_more_classes_than_channels_leave_no_room_for_a_simplex(load: Load) -> N
     ):
         load("interpreter.etf_weight=0.4", more=one_more)
     assert len(load(more=one_more).classes) == 129
+
+
+def test_labelled_sources_leave_an_id_for_pixels_of_no_class(load: Load) -> None:
+    more = "".join(f'  - {{name: c{i}, colour: "#000000"}}\n' for i in range(252))
+    given = (
+        "diffusion={backbone: pretrained, dim: 16, dim_mults: [3, 4, 6]}",
+        "features.taps=all",
+        "labels.sources=[{folder: there}]",
+    )
+    assert len(load(*given, more=more).classes) == OTHER  # the ids below it
+    more += '  - {name: last, colour: "#000000"}\n'
+    with pytest.raises(RecipeError, match=r"labels\.sources: leave room for 254 classes, found 255; remove a class"):
+        load(*given, more=more)
+    assert len(load(more=more).classes) == 255
 
 
 def test_a_class_named_twice_is_refused(load: Load) -> None:
