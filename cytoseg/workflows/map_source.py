@@ -137,10 +137,16 @@ def _bundle_folder(recipe: Recipe, folder: Path) -> Path | None:
 
 
 def _labelled(recipe: Recipe) -> list[LabelledCrop]:
-    """List the labelled crops of training slides that are large enough."""
+    """List the labelled crops of training slides that are large enough.
+
+    Without images that a diffusion model drew or edited: trained on its own images, a model drifts away from real ones.
+
+    Source: Shumailov et al., AI models collapse when trained on recursively generated data, Nature 2024.
+    """
     if not has_index(recipe.labels_folder()):
         return []
-    return [crop for crop in split_of(recipe).train if min(crop.width, crop.height) >= recipe.crops.size_px]
+    real = (crop for crop in split_of(recipe).train if crop.made is None)
+    return [crop for crop in real if min(crop.width, crop.height) >= recipe.crops.size_px]
 
 
 def _predictor(bundle: Path, recipe: Recipe, device: torch.device) -> EnsemblePredictor:

@@ -9,8 +9,12 @@ from numpy.typing import NDArray
 
 from cytoseg.classes import IGNORE
 from cytoseg.errors import CheckpointError, RecipeError
+from cytoseg.labels.index import LabelledCrop
+from cytoseg.labels.split import Split
 from cytoseg.recipe import Recipe
+from cytoseg.slides.generated_mark import GeneratedMark, drawn_mark, edited_mark
 from cytoseg.slides.settings import CropsSection
+from cytoseg.workflows import map_source
 from cytoseg.workflows.map_source import TrainingMaps, crop_maps
 
 CROPS = CropsSection(size_px=8, flips=True, turns=True, jitter=0.0)
@@ -101,3 +105,21 @@ def test_the_interpreter_of_the_run_to_start_from_is_taken(tmp_path: Path, monke
     monkeypatch.chdir(base)
     with pytest.raises(RecipeError, match="this run has neither"):  # a name is no folder here
         crop_maps(_recipe(tmp_path, "map", Path("cytology-base")), tmp_path, device=torch.device("cpu"))
+
+
+def test_only_real_crops_that_hold_a_training_crop_are_labelled_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crop(name: str, width: int, made: GeneratedMark | None = None) -> LabelledCrop:
+        return LabelledCrop(tmp_path, name, "slide", width, 300, f"{name}.json", "1", "2", {}, 0, made=made)
+
+    edited = edited_mark("real.png, seed 0", slide="slide", of="1")
+    train = (crop("real", 256), crop("small", 255), crop("drawn", 256, drawn_mark("a")), crop("edited", 256, edited))
+    monkeypatch.setattr(map_source, "has_index", lambda _folder: True)
+    monkeypatch.setattr(map_source, "split_of", lambda _recipe: Split(train, ()))
+    recipe = _recipe(tmp_path, "map")
+    assert recipe.crops.size_px == 256
+    assert [crop.crop for crop in map_source._labelled(recipe)] == ["real"]
+    monkeypatch.setattr(map_source, "split_of", lambda _recipe: Split(train[1:], ()))
+    with pytest.raises(RecipeError, match="this run has neither"):
+        crop_maps(recipe, tmp_path, device=torch.device("cpu"))
