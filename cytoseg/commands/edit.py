@@ -1,5 +1,6 @@
 """``cytoseg edit``: a crop redrawn so that it shows an edited class map."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,10 @@ from cytoseg.allocator import tune_cpu_allocator
 from cytoseg.devices import pick_device
 from cytoseg.errors import LabelError
 from cytoseg.interpreter.bundle import EnsemblePredictor, load_bundle
+from cytoseg.predict.array import Maps
 from cytoseg.slides.image import read_picture
 from cytoseg.terminal import progress, say
+from cytoseg.workflows.crop_prediction import predict_crops
 from cytoseg.workflows.edited_map import changed_region, is_glass, read_map
 from cytoseg.workflows.recorded_command import (
     Overrides,
@@ -61,10 +64,10 @@ def run(
         refuse_other_classes(bundle.classes.names, current.recipe, command="edit")
         refuse_other_mpp(bundle.mpp, current.recipe, command="edit")
         editor = Editor(current.recipe, current.folder, device=device)
-        predict = EnsemblePredictor(bundle, device=device)
+        maps_of = predict_crops(EnsemblePredictor(bundle, device=device), current.recipe)
         picture = read_picture(crop, name=crop.name)
         after = read_map(wanted, bundle.classes, picture.shape[:2])
-        now = _class_map(predict, picture)
+        now = _class_map(maps_of, picture)
         shown = now if before is None else read_map(before, bundle.classes, picture.shape[:2])
         region = changed_region(shown, after)
         if not region.any():
@@ -78,7 +81,7 @@ def run(
             drawn = editor(edit, options, on_step=bar.update)
         target = out or current.folder / "edited" / f"{crop.stem}_{seed}.png"
         save_edited(target, drawn, mark)
-        shares = [float((found == after)[region].mean()) for found in (now, _class_map(predict, drawn))]
+        shares = [float((found == after)[region].mean()) for found in (now, _class_map(maps_of, drawn))]
         current.entry.update(edited=str(target), agreement_before=shares[0], agreement=shares[1])
         say(
             f"Redrew {region.mean():.1%} of {crop.name}. There the interpreter agrees with the map on {shares[1]:.0%} "
@@ -91,6 +94,6 @@ def _warn_of_glass(picture: NDArray[np.uint8], region: NDArray[np.bool_], thresh
         say(f"note: {name} changes bare glass only, and the model has learned from tissue: check the result.")
 
 
-def _class_map(predict: EnsemblePredictor, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    class_map: NDArray[np.uint8] = predict(picture[None])["probabilities"][0].argmax(0).astype(np.uint8)
+def _class_map(maps_of: Callable[[NDArray[np.uint8]], Maps], picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    class_map: NDArray[np.uint8] = maps_of(picture)[0].argmax(0).astype(np.uint8)
     return class_map

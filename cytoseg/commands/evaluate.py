@@ -1,6 +1,7 @@
 """``cytoseg evaluate``: scores on the test slides, with baselines."""
 
 import time
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from cytoseg.metrics.results import MEASURES, NOT_APPLICABLE, ObjectScores, Risk
 from cytoseg.recipe import Recipe
 from cytoseg.shipped import shipped_models
 from cytoseg.terminal import cells, console, progress, say
+from cytoseg.workflows.crop_prediction import tiles_of_large_crops
 from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.recorded_command import (
     Overrides,
@@ -58,18 +60,7 @@ def run(
         refuse_other_classes(bundle.classes.names, current.recipe, command="evaluate")
         refuse_other_mpp(bundle.mpp, current.recipe, command="evaluate")
         refuse_trained_on(bundle, split, recipe=current.recipe.name, command="evaluate")
-        inputs = EvaluationInputs(
-            recipe=current.recipe.name,
-            train_crops=len(split.train),
-            bundle=bundle.origin,
-            test_labels={crop.crop: crop.label_sha256 for crop in split.test},
-            corrected_tests=tuple(crop.crop for crop in split.test if crop.from_prediction),
-            test_pictures={crop.crop: (crop.slide, crop.image_sha256) for crop in split.test},
-            baseline=baseline,
-            object_settings=current.recipe.section("objects"),
-            uncertainty_measures=tuple(MEASURES),
-            stain_patterns={stain: tuple(texts) for stain, texts in current.recipe.labels.stains.items()},
-        )
+        inputs = _inputs(bundle, split, current.recipe, baseline=baseline)
         evaluation = saved_evaluation(current.folder / "evaluation" / "evaluation.json", inputs)
         if evaluation is None:
             evaluation = _evaluate(bundle, split, current=current, inputs=inputs)
@@ -83,8 +74,29 @@ def run(
         say(f"Images of each test crop: {current.folder / 'evaluation' / 'crops'}")
 
 
+def _inputs(bundle: Bundle, split: Split, recipe: Recipe, *, baseline: bool) -> EvaluationInputs:
+    """Return everything that determines the evaluation."""
+    objects = recipe.object_settings()
+    return EvaluationInputs(
+        recipe=recipe.name,
+        train_crops=len(split.train),
+        bundle=bundle.origin,
+        test_labels={crop.crop: crop.label_sha256 for crop in split.test},
+        corrected_tests=tuple(crop.crop for crop in split.test if crop.from_prediction),
+        test_pictures={crop.crop: (crop.slide, crop.image_sha256) for crop in split.test},
+        baseline=baseline,
+        object_settings={**asdict(objects), "classes": list(objects.classes), "split": list(objects.split)},
+        uncertainty_measures=tuple(MEASURES),
+        stain_patterns={stain: tuple(texts) for stain, texts in recipe.labels.stains.items()},
+        train_hashes={crop.crop: (crop.image_sha256, crop.label_sha256) for crop in split.train},
+        seed=recipe.training.seed,
+        class_colours=bundle.classes.colours,
+        tiles=tiles_of_large_crops(recipe, [(crop.height, crop.width) for crop in split.test]),
+    )
+
+
 def _evaluate(bundle: Bundle, split: Split, *, current: Run, inputs: EvaluationInputs) -> dict[str, Any]:
-    methods = [ensemble_method(bundle, device_name=current.recipe.training.device)]
+    methods = [ensemble_method(bundle, current.recipe)]
     if inputs.baseline:
         methods.append(_forest(split.train, seed=current.recipe.training.seed))
     methods.append(_commonest(split.train))

@@ -125,9 +125,13 @@ class EvaluationInputs:
         corrected_tests: Test crops that were corrected from a prediction.
         test_pictures: Slide and hash of each test crop.
         baseline: Whether the random forest is among the methods.
-        object_settings: Section ``objects`` of the recipe.
+        object_settings: Section ``objects`` of the recipe, with the classes that it resolves to.
         uncertainty_measures: Keys of ``MEASURES``.
         stain_patterns: Patterns of slide names by stain.
+        train_hashes: Hashes of image and label map of each training crop, from which the baselines are trained.
+        seed: Seed of the random forest and of the intervals.
+        class_colours: Colours of the classes, in which crops are drawn.
+        tiles: Side and overlap of the tiles of large test crops; None if all are predicted whole.
     """
 
     recipe: str
@@ -140,6 +144,10 @@ class EvaluationInputs:
     object_settings: dict[str, Any] | None = None
     uncertainty_measures: tuple[str, ...] = ()
     stain_patterns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    train_hashes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    seed: int | None = None
+    class_colours: tuple[tuple[int, ...], ...] = ()
+    tiles: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

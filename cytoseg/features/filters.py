@@ -16,6 +16,8 @@ from cytoseg.features.settings import PER_SCALE, SIGMAS_PX
 
 _TRUNCATE = 4.0
 """Truncation of the blur in standard deviations."""
+REACH_PX = int(_TRUNCATE * max(SIGMAS_PX) + 0.5) + 2
+"""How far a response depends on the picture: the widest blur and two differences."""
 _BLOCK_PX = 64
 """Pixels of a row blurred by one product: fewer multiply fewer zeros, more use the processor better."""
 _TOGETHER_PX = 2**17

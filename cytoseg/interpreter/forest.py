@@ -12,9 +12,11 @@ from sklearn.ensemble import RandomForestClassifier
 
 from cytoseg.classes import IGNORE
 from cytoseg.errors import LabelError
-from cytoseg.features.filters import filter_responses
+from cytoseg.features.filters import REACH_PX, filter_responses
 
 TREES = 100
+TOGETHER_PX = 2**20
+"""Pixels classified at once: their responses take 300 MB, those of a crop of 4000 px would take 5 GB."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,18 @@ class Forest:
         Returns:
             (H, W) uint8 class map; only classes in the training pixels occur.
         """
-        responses = filter_responses(picture)
+        height, width = picture.shape[:2]
+        rows = max(1, TOGETHER_PX // width)
+        bands = [self._predict_rows(picture, top, min(top + rows, height)) for top in range(0, height, rows)]
+        return np.concatenate(bands)
+
+    def _predict_rows(self, picture: NDArray[np.uint8], top: int, below: int) -> NDArray[np.uint8]:
+        """Classify some rows, with a margin as wide as the filters, so that they are those of the whole crop."""
+        first = max(0, top - REACH_PX)
+        responses = filter_responses(picture[first : below + REACH_PX])[top - first : below - first]
         with _no_thread_warnings():
             ids: NDArray[np.uint8] = self.trees.predict(responses.reshape(-1, responses.shape[2]))
-        return ids.reshape(picture.shape[:2])
+        return ids.reshape(responses.shape[:2])
 
 
 def fit_forest(

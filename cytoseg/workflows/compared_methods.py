@@ -35,6 +35,7 @@ from cytoseg.recipe import Recipe
 from cytoseg.runs import versions
 from cytoseg.studies.compare import ComparedMethod, Predict, Task
 from cytoseg.terminal import say
+from cytoseg.workflows.crop_prediction import predict_crops, tiles_of_large_crops
 from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, memory_limits, pixel_draw
 from cytoseg.workflows.memory_ceiling import check_ceiling
 from cytoseg.workflows.train_segdiff import new_segdiff, segdiff_settings
@@ -197,7 +198,7 @@ def decoders(learning: TrainingData, unet: nn.Module, backbone: Mapping[str, obj
     tuning["size_px"] = learning.labelled.part_px(recipe.decoder.size_px)
     settings = {"decoder": tuning, "vote": recipe.interpreter.vote, "precision": recipe.training.precision}
     if recipe.decoder.unlabelled:
-        settings["unlabelled"] = unlabelled_inputs(recipe)
+        settings["unlabelled"] = {**unlabelled_inputs(recipe), "seed": recipe.training.seed}
 
     def trained(seed: int) -> Predict:
         return _fit_decoder(learning, unet, tune_settings(recipe, seed))
@@ -253,11 +254,11 @@ def segdiff(learning: TrainingData) -> list[ComparedMethod]:
         settings = segdiff_settings(recipe, seed)
         model = new_segdiff(len(recipe.class_list()), settings)
         trained = train_segdiff(model, learning.labelled, settings=settings, device=learning.device)
-        return _predictor(_bundle(recipe, nn.Identity(), recipe.architecture(), trained), learning.device)
+        return _predictor(_bundle(recipe, nn.Identity(), recipe.architecture(), trained), learning)
 
     section = recipe.section("segdiff")
     section["size_px"] = learning.labelled.part_px(recipe.segdiff.size_px)
-    settings = {"segdiff": section, "precision": recipe.training.precision}
+    settings = {"segdiff": section, "vote": recipe.interpreter.vote, "precision": recipe.training.precision}
     return [ComparedMethod("segdiff", f"SegDiff, {recipe.segdiff.votes} draws", fit, settings)]
 
 
@@ -323,7 +324,7 @@ def _tuned(
         unlabelled=unlabelled,
         on_step=lambda step, _loss: check_ceiling(recipe, step=step),
     )
-    return _predictor(_bundle(recipe, found.decoder.unet, architecture, found.decoder), learning.device)
+    return _predictor(_bundle(recipe, found.decoder.unet, architecture, found.decoder), learning)
 
 
 def mlps_on(learning: TrainingData, unet: nn.Module, *, seed: int) -> Predict:
@@ -353,7 +354,7 @@ def _fit_mlps(learning: TrainingData, unet: nn.Module, features: FeatureSettings
         table, len(classes), slides=learning.labelled.slides, settings=ensemble_settings(recipe, seed), device=device
     )
     bundle = _bundle(recipe, unet, architecture, trained.ensemble)
-    return _predictor(replace(bundle, features=features, encoder=extractor.encoder), device)
+    return _predictor(replace(bundle, features=features, encoder=extractor.encoder), learning)
 
 
 def _bundle(recipe: Recipe, unet: nn.Module, architecture: Architecture, interpreter: Interpreter) -> Bundle:
@@ -370,11 +371,11 @@ def _bundle(recipe: Recipe, unet: nn.Module, architecture: Architecture, interpr
     )
 
 
-def _predictor(bundle: Bundle, device: torch.device) -> Predict:
-    predictor = EnsemblePredictor(bundle, device=device)
+def _predictor(bundle: Bundle, learning: TrainingData) -> Predict:
+    maps_of = predict_crops(EnsemblePredictor(bundle, device=learning.device), learning.recipe)
 
     def predict(picture: Map) -> Map:
-        class_map: Map = predictor(picture[None])["probabilities"][0].argmax(0).astype(np.uint8)
+        class_map: Map = maps_of(picture)[0].argmax(0).astype(np.uint8)
         return class_map
 
     return predict
@@ -391,6 +392,8 @@ def task_of(recipe: Recipe, split: Split, device: torch.device, *, seeds: int) -
     """
     parts = {"train": split.train, "test": split.test}
     crops = {part: [(c.crop, c.slide, c.image_sha256, c.label_sha256) for c in found] for part, found in parts.items()}
-    details = {"crops": crops, "device": device.type, "versions": versions()}
+    details: dict[str, Any] = {"crops": crops, "device": device.type, "versions": versions()}
+    if tiles := tiles_of_large_crops(recipe, [(crop.height, crop.width) for crop in split.test]):
+        details["tiles"] = tiles
     first = recipe.training.seed
     return Task(split.test, recipe.class_list().names, list(range(first, first + seeds)), details)

@@ -28,10 +28,13 @@ from cytoseg.recipe import Recipe
 from cytoseg.seeds import generator_for
 from cytoseg.slides.generated_mark import GeneratedMark, edited_mark, png_text, read_mark
 from cytoseg.workflows.backbone import refuse_without_denoising
+from cytoseg.workflows.crop_prediction import WHOLE_PX
 from cytoseg.workflows.requested_maps import guiding_bundle, scale_of
 from cytoseg.writing import atomic_path
 
 Picture = NDArray[np.uint8]
+CONTEXT_PX = 256
+"""Margin around the region in which the network sees a large image, several cells wide."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,10 @@ class Edit:
     shown: Picture
     wanted: Picture
     region: NDArray[np.bool_]
+
+    def within(self, window: tuple[slice, slice]) -> "Edit":
+        """Cut out the rows and columns of a window."""
+        return Edit(self.picture[window], self.shown[window], self.wanted[window], self.region[window])
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class Editor:
         self._bars = alpha_bar(recipe.diffusion.schedule, recipe.diffusion.timesteps)
 
     def __call__(self, edit: Edit, options: EditOptions, *, on_step: Callable[[int], None] = lambda _: None) -> Picture:
-        """Redraw the region of an image.
+        """Redraw the region of an image; the network sees of a large image only what surrounds the region.
 
         Returns:
             (H, W, 3) uint8; unchanged outside the region.
@@ -98,6 +105,12 @@ class Editor:
         Raises:
             CytosegError: If the model draws NaN or infinity.
         """
+        window = window_of(edit.region) if edit.region.size > WHOLE_PX else np.s_[:, :]
+        drawn: Picture = edit.picture.copy()
+        drawn[window] = self._draw(edit.within(window), options, on_step)
+        return drawn
+
+    def _draw(self, edit: Edit, options: EditOptions, on_step: Callable[[int], None]) -> Picture:
         whole = as_channels(to_input(edit.picture[None]), self._recipe.diffusion.channels)
         padded = pad_to_multiple(whole, self._architecture.multiple_px).to(self._device)
         inside = self._padded(edit.region, padded, fill=False)
@@ -142,6 +155,17 @@ class Editor:
         below, right = like.shape[-2] - values.shape[0], like.shape[-1] - values.shape[1]
         padded = np.pad(values, ((0, below), (0, right)), constant_values=fill)
         return torch.from_numpy(padded).to(self._device)
+
+
+def window_of(region: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the rows and columns of a region with their surroundings.
+
+    Args:
+        region: (H, W), at least one pixel.
+    """
+    found = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
+    rows, columns = (slice(max(0, int(at[0]) - CONTEXT_PX), int(at[-1]) + 1 + CONTEXT_PX) for at in found)
+    return rows, columns
 
 
 def mark_of_edit(crop: Path, picture: Picture, labels: Path, *, seed: int) -> GeneratedMark:

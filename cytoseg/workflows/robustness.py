@@ -116,7 +116,7 @@ def contenders(recipe: Recipe, split: Split, folder: Path, *, quick: bool) -> tu
     refuse_other_classes(bundle.classes.names, recipe, command=COMMAND)
     refuse_other_mpp(bundle.mpp, recipe, command=COMMAND)
     refuse_trained_on(bundle, split, recipe=recipe.name, command=COMMAND)
-    own = ensemble_method(bundle, device_name=recipe.training.device)
+    own = ensemble_method(bundle, recipe)
 
     def trained(_seed: int) -> Predict:
         return lambda picture: own.predict(picture).class_map

@@ -14,19 +14,20 @@ from cytoseg.interpreter.segdiff import SegDiff
 from cytoseg.interpreter.student import Student
 from cytoseg.labels.split import Split
 from cytoseg.quoting import join_first
+from cytoseg.recipe import Recipe
+from cytoseg.workflows.crop_prediction import predict_crops
 
 
-def ensemble_method(bundle: Bundle, *, device_name: str) -> Method:
-    """Wrap a bundle as a method that ``evaluate`` can score."""
-    device = pick_device(device_name)
+def ensemble_method(bundle: Bundle, recipe: Recipe) -> Method:
+    """Wrap a bundle as a method that ``evaluate`` can score, with the tiles and the device of a recipe."""
+    device = pick_device(recipe.training.device)
     if device.type == "cpu":
         tune_cpu_allocator()
-    predictor = EnsemblePredictor(bundle, device=device)
+    maps_of = predict_crops(EnsemblePredictor(bundle, device=device), recipe)
 
     def predict(picture: NDArray[np.uint8]) -> CropPrediction:
-        maps = predictor(picture[None])
-        probabilities = maps["probabilities"][0]
-        return CropPrediction(probabilities.argmax(0).astype(np.uint8), maps["disagreement"][0], probabilities)
+        probabilities, disagreement = maps_of(picture)
+        return CropPrediction(probabilities.argmax(0).astype(np.uint8), disagreement, probabilities)
 
     return Method("ensemble", _title(bundle), predict, bundle.origin["train_seconds"])
 

@@ -18,7 +18,7 @@ from cytoseg.interpreter.bundle import load_bundle
 from cytoseg.labels.index import LabelledCrop
 from cytoseg.metrics.results import MEASURES, Risk, fine_text, share_text
 from cytoseg.metrics.risk import COVERAGES
-from cytoseg.recipe import load_recipe
+from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.workflows.crop_split import split_of
 from cytoseg.workflows.trained_bundle import ensemble_method
 from tests.benchmarks.machine import Table, describe, shared_note, write_results
@@ -41,14 +41,14 @@ NOTE = (
 )
 
 
-def methods_of(folders: list[Path], crops: tuple[LabelledCrop, ...], *, device: str) -> list[Method]:
+def methods_of(folders: list[Path], crops: tuple[LabelledCrop, ...], recipe: Recipe) -> list[Method]:
     """Load bundles by the names of their folders; stop at one that was trained on a test crop."""
     methods = []
     for folder in folders:
         bundle = load_bundle(folder)
         if learnt := sorted({crop.crop for crop in crops} & set(bundle.origin["labels"])):
             raise SystemExit(f"{folder}: was trained on the test crop {learnt[0]}")
-        method = ensemble_method(bundle, device_name=device)
+        method = ensemble_method(bundle, recipe)
         methods.append(replace(method, key=str(folder), title=f"{_name(folder)} ({method.title})"))
     return methods
 
@@ -83,7 +83,7 @@ def main() -> None:
     options = parser.parse_args()
     machine, recipe = describe(), load_recipe(options.recipe)
     crops = split_of(recipe).test
-    methods = methods_of(options.bundles, crops, device=recipe.training.device)
+    methods = methods_of(options.bundles, crops, recipe)
     scoring = Scoring(recipe.class_list(), recipe.training.seed)
     with tempfile.TemporaryDirectory() as folder:
         found = evaluate(

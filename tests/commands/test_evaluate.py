@@ -1,12 +1,20 @@
 """The table that ``cytoseg evaluate`` prints."""
 
 import io
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
 from cytoseg.commands import evaluate
+from cytoseg.evaluation.results_file import EvaluationInputs, EvaluationRecord, saved_evaluation, write_evaluation
+from cytoseg.interpreter.bundle import Bundle
+from cytoseg.labels.index import LabelledCrop
+from cytoseg.labels.split import Split
 from cytoseg.recipe import load_recipe
 
 
@@ -93,3 +101,50 @@ def test_where_a_baseline_is_ahead_it_is_said_what_to_try() -> None:
     assert any("--init cytology-base" in text for text in tries)
     assert evaluate.advice({"train_crops": 16, "methods": [ours, {**forest, "miou": 0.5}]}, recipe, "q.yaml") == []
     assert evaluate.advice({"train_crops": 16, "methods": [ours]}, recipe, "q.yaml") == []
+
+
+def _inputs(*changes: str, split: Callable[[Split], Split] = lambda split: split) -> EvaluationInputs:
+    recipe = load_recipe("quickstart", list(changes))
+    train = LabelledCrop(Path("there"), "a", "slide a", 64, 64, "a.json", "image a", "labels a", {}, 0)
+    test = replace(train, crop="b", slide="slide b", image_sha256="image b", label_sha256="labels b")
+    bundle = cast(Bundle, SimpleNamespace(origin={"labels": {"a": "labels a"}}, classes=recipe.class_list()))
+    return evaluate._inputs(bundle, split(Split((train,), (test,))), recipe, baseline=True)
+
+
+def _of_train(**changes: Any) -> Callable[[Split], Split]:
+    return lambda split: replace(split, train=(replace(split.train[0], **changes),))
+
+
+def _of_test(**changes: Any) -> Callable[[Split], Split]:
+    return lambda split: replace(split, test=(replace(split.test[0], **changes),))
+
+
+def test_an_evaluation_with_the_same_inputs_is_up_to_date_and_no_other(tmp_path: Path) -> None:
+    inputs = _inputs()
+    rest: dict[str, Any] = {"created": "now", "classes": (), "test_crops": 1, "test_slides": 1, "methods": ()}
+    write_evaluation(tmp_path, EvaluationRecord(**vars(inputs), **rest, crops=()))
+    path = tmp_path / "evaluation.json"
+    found = saved_evaluation(path, _inputs())
+    assert found is not None
+    assert found["object_settings"]["classes"] == ["cytoplasm", "nucleus"]
+    others = {
+        "fill": _inputs("fill=null"),
+        "objects": _inputs("objects.least_px=99"),
+        "seed": _inputs("training.seed=7"),  # of the forest and the intervals
+        "stains": _inputs("labels.stains={Pap: [b]}"),
+        "colours": replace(inputs, class_colours=((1, 2, 3),)),
+        "image of the forest": _inputs(split=_of_train(image_sha256="other")),
+        "labels of the forest": _inputs(split=_of_train(label_sha256="other")),
+        "test image": _inputs(split=_of_test(image_sha256="other")),
+        "test labels": _inputs(split=_of_test(label_sha256="other")),
+        "slide": _inputs(split=_of_test(slide="other")),
+        "tiles": _inputs(split=_of_test(width=2000, height=2000)),
+    }
+    assert [what for what, other in others.items() if saved_evaluation(path, other) is not None] == []
+
+
+@pytest.mark.parametrize(("change", "same"), [("predict.tile_px=128", False), ("predict.batch=3", True)])
+def test_tiles_decide_the_evaluation_of_large_crops_only(change: str, same: bool) -> None:
+    large = _of_test(width=2000, height=2000)
+    assert (_inputs(change, split=large) == _inputs(split=large)) == same
+    assert _inputs(change) == _inputs()

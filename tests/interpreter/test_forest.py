@@ -9,6 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from cytoseg.errors import LabelError
 from cytoseg.features.filters import filter_responses
+from cytoseg.interpreter import forest as forests
 from cytoseg.interpreter.forest import TREES, commonest_class, fit_forest
 from cytoseg.metrics.counts import confusion_counts
 from cytoseg.metrics.segmentation import iou
@@ -31,6 +32,23 @@ def test_learns_what_colour_tells(label_map: NDArray[np.uint8]) -> None:
     found = forest.predict(COLOURS[turned])
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, turned)
+
+
+def test_a_large_crop_is_classified_in_bands_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (30, 10, 3)).repeat(8, axis=0).repeat(8, axis=1).astype(np.uint8)
+    ids = (picture[..., 0] > 128).astype(np.uint8)
+    forest = fit_forest([picture], [ids], seed=0)
+    whole, sizes, taken = forest.predict(picture), [], forests.filter_responses
+
+    def watched(part: NDArray[np.uint8]) -> NDArray[np.float32]:
+        sizes.append(part.shape[0])
+        return taken(part)
+
+    monkeypatch.setattr(forests, "filter_responses", watched)
+    monkeypatch.setattr(forests, "TOGETHER_PX", 100 * 80)
+    assert (forest.predict(picture) == whole).mean() > 0.9999  # the responses differ by rounding only
+    assert sizes == [166, 206, 106]  # rows 0 to 166, 34 to 240 and 134 to 240: the margins are 66 wide
 
 
 def test_ignored_pixels_are_never_used_for_training(label_map: NDArray[np.uint8]) -> None:

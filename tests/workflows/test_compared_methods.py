@@ -7,6 +7,7 @@ from torch import nn
 
 from cytoseg.interpreter.labelled_training import LabelledPictures
 from cytoseg.recipe import load_recipe
+from cytoseg.workflows import compared_methods
 from cytoseg.workflows.compared_methods import TrainingData, decoders, segdiff
 
 
@@ -26,3 +27,14 @@ def test_the_parts_that_small_crops_reduce_are_among_the_settings(
     own: Any = decoders(learning, nn.Identity(), {})[0].settings["decoder"]
     other: Any = segdiff(learning)[0].settings["segdiff"]
     assert (own["size_px"], other["size_px"]) == (decoder_px, segdiff_px)
+
+
+def test_the_vote_of_segdiff_and_the_seed_of_unlabelled_crops_are_among_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compared_methods, "unlabelled_inputs", lambda _recipe: {"files": []})
+    for seed, vote in ((0, "soft"), (3, "hard")):
+        learning = _learning(120, "decoder.unlabelled=1", f"training.seed={seed}", f"interpreter.vote={vote}")
+        assert segdiff(learning)[0].settings["vote"] == vote
+        for method in decoders(learning, nn.Identity(), {}):
+            assert method.settings["unlabelled"] == {"files": [], "seed": seed}
