@@ -58,4 +58,6 @@ def _provenance(path: Path, recipe: Recipe, bundle: dict[str, Any]) -> dict[str,
         "objects": recipe.section("objects"),
         "assume_mpp": recipe.slides.assumed_mpp(path),
         **({"tile_px": recipe.tile_px()} if follows_crops else {}),
+        # Decides which classes have objects by default; the bundle's own, on which the maps depend, is in its classes.
+        **({"fill": recipe.fill} if recipe.fill != bundle["classes"]["fill"] else {}),
     }
