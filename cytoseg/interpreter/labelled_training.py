@@ -103,7 +103,7 @@ def new_state(
 
 
 def labelled_parts(labelled: LabelledPictures, settings: StepSettings) -> PartDraw:
-    """Draw augmented parts of the labelled crops, of ``size_px`` or what the smallest crop holds."""
+    """Draw augmented parts of the labelled crops, of ``size_px`` or what almost all crops hold."""
     return PartDraw(
         labelled.pictures,
         labelled.label_maps,

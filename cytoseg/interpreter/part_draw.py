@@ -25,6 +25,9 @@ from cytoseg.slides.fast_transforms import PlainCompose
 
 LEAST_PX = 32
 """Smallest part of a crop; a crop smaller than this is padded."""
+PADDED_SHARE = 0.1
+"""Share of the crops that may be smaller than a part. With three of 30 crops padded a student had an IoU of .34 for nuclei,
+with parts as small as these three .26."""
 _BOTH = ("picture", "labels")
 _MULTIPLE_PX = 8
 """The networks downsample up to three times."""
@@ -74,17 +77,18 @@ class PartDraw:
 
 
 def part_px(wanted_px: int, sizes: Iterable[tuple[int, ...]]) -> int:
-    """Return the side of the parts: what is wanted, or what the smallest crop holds, but at least 32 px.
+    """Return the side of the parts: what is wanted, or what nine in ten crops hold, but at least 32 px.
 
     A part larger than its crop is padded, and a network that normalises over an image or a batch then learns from
-    statistics that no tile has: trained so, it fails on the crops themselves.
+    statistics that no tile has: trained so, it fails on the crops themselves. A few such crops do little harm.
 
     Args:
         wanted_px: Side of a part in large crops.
         sizes: Height and width of each crop.
     """
-    smallest_px = min((min(size) for size in sizes), default=wanted_px)
-    return min(wanted_px, max(LEAST_PX, smallest_px - smallest_px % _MULTIPLE_PX))
+    sides = sorted(min(size) for size in sizes) or [wanted_px]
+    held_px = sides[int(PADDED_SHARE * len(sides))]
+    return min(wanted_px, max(LEAST_PX, held_px - held_px % _MULTIPLE_PX))
 
 
 def random_transform(size_px: int, blurred: float) -> PlainCompose:

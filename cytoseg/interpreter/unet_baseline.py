@@ -114,7 +114,7 @@ def fit_scratch(
 
 
 def scratch_px(pictures: Sequence[NDArray[np.uint8]]) -> int:
-    """Return the side of the parts: 128 px, or what the smallest crop holds, see ``part_px``."""
+    """Return the side of the parts: 128 px, or what almost all crops hold, see ``part_px``."""
     return part_px(CROP_PX, (picture.shape[:2] for picture in pictures))
 
 

@@ -69,9 +69,11 @@ def test_small_crops_are_filled_up_with_ignored_pixels() -> None:
         ([(256, 256), (64, 64)], 64),
         ([(40, 200)], 40),
         ([(31, 9)], 32),
+        ([(256, 256)] * 9 + [(40, 40)], 96),  # one in ten is padded
+        ([(256, 256)] * 8 + [(40, 40)] * 2, 40),
     ],
 )
-def test_parts_are_no_larger_than_the_smallest_crop(sizes: list[tuple[int, int]], wanted: int) -> None:
+def test_parts_are_no_larger_than_almost_all_crops(sizes: list[tuple[int, int]], wanted: int) -> None:
     assert part_px(96, sizes) == wanted
     assert part_px(16, sizes) == 16
 
