@@ -26,8 +26,8 @@ from cytoseg.slides.fast_transforms import PlainCompose
 LEAST_PX = 32
 """Smallest part of a crop; a crop smaller than this is padded."""
 PADDED_SHARE = 0.1
-"""Share of the crops that may be smaller than a part. With three of 30 crops padded a student had an IoU of .34 for nuclei,
-with parts as small as these three .26."""
+"""Share of the crops that may be smaller than a part. With three of 30 synthetic crops padded, nuclei of a student had
+an IoU of .34, with parts as small as these three .26."""
 _BOTH = ("picture", "labels")
 _MULTIPLE_PX = 8
 """The networks downsample up to three times."""

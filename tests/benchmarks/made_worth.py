@@ -1,7 +1,7 @@
 """Gain from generated pairs: 1, 5 and 30 real labelled crops, with and without pairs that were labelled by their MLPs.
 
     python -m tests.benchmarks.made_worth RECIPE FOLDER [--counts 1,5,30] [--draws 2] [--made 200] [--seconds 300]
-        [--sampler ddim --steps 25]
+        [--sampler ddim --steps 25] [--methods mlps,decoder,student]
 
 The run of RECIPE has a diffusion model and labels. For each count and draw, a separate run in FOLDER is trained on that
 many train crops: MLPs, then pairs labelled by these MLPs (`make-pairs`, a tenth dropped), then a decoder and a student
@@ -49,13 +49,15 @@ class Piece:
         return f"{self.count}c{self.draw}{'_made' if own_labels else ''}"
 
 
-def pieces_of(counts: Sequence[int], draws: int) -> Iterator[Piece]:
-    """List the trainings; those that generate pairs come before those that need them."""
+def pieces_of(
+    counts: Sequence[int], draws: int, methods: Sequence[str] = METHODS, *, made: bool = True
+) -> Iterator[Piece]:
+    """List the trainings; those that generate pairs, if any are to be made, come before those that need them."""
     for count in counts:
         for draw in range(draws):
-            for method in METHODS:
-                for made in (False, True):
-                    yield Piece(count, draw, method, made)
+            for method in methods:
+                for with_pairs in (False, True) if made else (False,):
+                    yield Piece(count, draw, method, with_pairs)
 
 
 class Study:
@@ -161,7 +163,7 @@ def main() -> None:
     pairs = ("--n", str(options.made), "--sampler", options.sampler, "--steps", str(options.steps))
     study = Study(recipe, options.folder.resolve(), pairs=pairs, changes=options.changes)
     end = time.monotonic() + options.seconds
-    for piece in pieces_of(options.counts, options.draws):
+    for piece in pieces_of(options.counts, options.draws, options.methods, made=options.made > 0):
         if time.monotonic() > end:
             break
         if not any(vars(piece).items() <= row.items() for row in rows):
@@ -188,6 +190,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--counts", type=lambda text: [int(part) for part in text.split(",")], default=[1, 5, 30])
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--made", type=int, default=200)
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=METHODS)
     parser.add_argument("--sampler", choices=("ddim", "ddpm"), default="ddim")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--seconds", type=float, default=300)
