@@ -17,6 +17,8 @@ MAX_LINE_POINTS = 100_000
 
 _CONVERT = "What is in another encoding can be converted with iconv."
 
+_NUMBERS = (int, float)
+
 Points = tuple[tuple[float, float], ...]
 
 
@@ -70,16 +72,13 @@ def checked_points(value: Sequence[Sequence[object]], where: str) -> Points:
     Raises:
         LabelError: If a coordinate is not a number or is implausibly large.
     """
-    points = []
-    for x, y, *_ in value:
-        for number in (x, y):
-            # Not <= also refuses NaN.
-            if type(number) not in (int, float) or not abs(number) <= MAX_COORDINATE:  # type: ignore[arg-type] # a number by then
-                raise LabelError(
-                    f"{where}: coordinate {short_repr(number)} is not a number of pixels. Draw the shape again."
-                )
-        points.append((float(x), float(y)))  # type: ignore[arg-type] # both are numbers
-    return tuple(points)
+    numbers = [number for point in value for number in point[:2]]
+    # Comparisons are False for NaN.
+    wrong = (n for n in numbers if type(n) not in _NUMBERS or not -MAX_COORDINATE <= n <= MAX_COORDINATE)  # type: ignore[operator] # a number by then
+    for number in wrong:
+        raise LabelError(f"{where}: coordinate {short_repr(number)} is not a number of pixels. Draw the shape again.")
+    flat = map(float, numbers)  # type: ignore[arg-type] # all are numbers
+    return tuple(zip(flat, flat, strict=True))
 
 
 def check_line(points: Points, where: str) -> None:

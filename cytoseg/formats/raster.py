@@ -64,18 +64,17 @@ def ring_centres(points: NDArray[np.float64], size: Size) -> Stamp:
     """
     window = _window(points, size)
     # In image coordinates with all edges directed down, so that two rings round a shared edge equally.
-    x0, y0 = points.T
-    x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
-    up = y0 > y1
-    x0, y0, x1, y1 = np.where(up, [x1, y1, x0, y0], [x0, y0, x1, y1])
+    ends = np.concatenate([points[1:], points[:1]])
+    up = (points[:, 1] > ends[:, 1])[:, None]
+    (x0, y0), (x1, y1) = np.where(up, ends, points).T, np.where(up, points, ends).T
     # Row j is crossed by edges with one end at or above its centre line y = j + 0.5 and the other below.
     top, bottom = window.y, window.y + window.height
-    first = np.clip(np.ceil(y0 - 0.5), top, bottom).astype(np.int64)
-    count = np.clip(np.ceil(y1 - 0.5), top, bottom).astype(np.int64) - first
+    first, last = (np.ceil(y - 0.5).clip(top, bottom).astype(np.int64) for y in (y0, y1))
+    count = last - first
     edge = np.repeat(np.arange(len(points)), count)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     crossing = x0[edge] + (row + 0.5 - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
-    column = np.clip(np.ceil(crossing - 0.5) - window.x, 0, window.width).astype(np.int64)
+    column = (np.ceil(crossing - 0.5) - window.x).clip(0, window.width).astype(np.int64)
     # Every crossing toggles inside and outside for all pixels to its right.
     turns = np.zeros((window.height, window.width + 1), np.bool_)
     np.logical_xor.at(turns, (row - window.y, column), True)

@@ -298,10 +298,12 @@ def _painted(annotation: Annotation, state: ImportState, *, area: AreaRule) -> N
 
 def _renamed(annotation: Annotation, state: ImportState) -> Annotation:
     """Apply the rules to all labels; unknown ones are counted and become ignore so that painting continues."""
+    labels = {shape.label for shape in annotation.shapes}
+    named = {label: in_class_list(resolve(label, state.rules), state.classes) for label in labels}
     shapes = []
     for where, shape in annotation.placed():
         state.names[composed(shape.label)] += 1
-        label = in_class_list(resolve(shape.label, state.rules), state.classes)
+        label = named[shape.label]
         if label not in (*state.classes.names, HOLE, UNSCORED):
             state.unknown[label] += 1
             state.first.setdefault(label, where)
@@ -315,9 +317,10 @@ def _looks_traced(shape: Shape) -> bool:
 
     Integer corners alone may also be pixel corners; but then all edges are parallel to an axis.
     """
-    points = np.array(shape.points)
-    slanted = np.all(np.diff(points, axis=0, append=points[:1]) != 0, axis=1)
-    return bool(np.all(points == np.rint(points)) and slanted.any())
+    if not all(x.is_integer() and y.is_integer() for x, y in shape.points):
+        return False
+    after = (*shape.points[1:], shape.points[0])
+    return any(x0 != x1 and y0 != y1 for (x0, y0), (x1, y1) in zip(shape.points, after, strict=True))
 
 
 def _original_of(picture: Path, state: ImportState) -> OriginalAnnotation | None:
