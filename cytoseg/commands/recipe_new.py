@@ -31,7 +31,7 @@ def new(
 
     The proposed pixel size is read from the slides. `cytoseg recipe check` then opens all of them.
     """
-    path = path if path.suffix else path.with_suffix(".yaml")
+    path = path if path.suffix or not path.name else path.with_suffix(".yaml")
     if path.exists():
         raise RecipeError(f"{path}: already exists. Choose another name, or remove it.")
     folders = folder or [Path(_asked("Folder of your slides", option="--folder"))]

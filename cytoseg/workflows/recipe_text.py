@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cytoseg.errors import SlideError, report, together
+from cytoseg.errors import RecipeError, SlideError, report, together
+from cytoseg.patterns import is_unicode
+from cytoseg.quoting import printable
 from cytoseg.shipped import shipped_models
 from cytoseg.slides.open import open_slide
 
@@ -88,6 +90,9 @@ def recipe_text(stem: str, folders: Sequence[Path], sizes: Sizes, wanted: Wanted
         folders: Slide folders.
         sizes: Sizes of the slides.
         wanted: The user's choices.
+
+    Raises:
+        RecipeError: If the name of a folder or class is not UTF-8.
     """
     mpp, classes = wanted.mpp, wanted.classes
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:80] or "mylab"
@@ -189,6 +194,13 @@ def coloured(classes: Sequence[str], fill: str | None) -> list[tuple[str, str]]:
 
 
 def _quoted(text: str) -> str:
-    """Quote a text for YAML, unless it is a plain word."""
+    """Quote a text for YAML, unless it is a plain word.
+
+    Raises:
+        RecipeError: If it is the name of a file, or was typed, in another encoding.
+    """
+    if not is_unicode(text):
+        raise RecipeError(f"{text}: is not UTF-8, as a recipe is. Use another name.")
     plain = re.fullmatch(r"[A-Za-z][\w./-]*", text, re.ASCII) and text.casefold() not in ("null", "true", "false")
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    # Of all characters that JSON leaves as they are, YAML takes some for line breaks and refuses others.
+    return text if plain else printable(json.dumps(text, ensure_ascii=False))

@@ -1,3 +1,5 @@
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +75,36 @@ def test_class_names_of_any_kind_survive(cytoseg: CytosegCommand, names: str) ->
     found = load_recipe("a.yaml").class_list()
     assert list(found.names) == [name.strip() for name in names.split(",")]
     assert len(set(found.colours)) == len(found)
+
+
+def test_folders_of_any_name_are_found_again(cytoseg: CytosegCommand) -> None:
+    """YAML takes some characters for line breaks that JSON leaves as they are, and refuses others."""
+    for number, name in enumerate(("next\x85line", "line\u2028", "\x7f", "no\xa0break", "\ufeff", "👩\u200d⚕️ é")):
+        Path(name).mkdir()
+        shutil.copy("slides/dark_a.png", f"{name}/a.png")
+        result = cytoseg("recipe", "new", f"{number}.yaml", "--folder", name, *GIVEN)
+        assert result.exit_code == 0, result.output
+        assert load_recipe(f"{number}.yaml").slides.folders == (Path(name),)
+
+
+@pytest.mark.posix
+def test_names_that_are_not_utf_8_are_refused(cytoseg: CytosegCommand) -> None:
+    folder = os.fsdecode(b"Proben M\xfcller")
+    Path(folder).mkdir()
+    shutil.copy("slides/dark_a.png", f"{folder}/a.png")
+    for options in (("--folder", folder, *GIVEN), ("--folder", "slides", "--mpp", "0.5", "--classes", "\udce4,b")):
+        result = cytoseg("recipe", "new", "a.yaml", *options)
+        assert result.exit_code == 2
+        assert result.stderr.endswith(": is not UTF-8, as a recipe is. Use another name.\n")
+        assert not Path("a.yaml").exists()
+
+
+def test_a_folder_in_place_of_the_file_is_refused(cytoseg: CytosegCommand) -> None:
+    for place in (".", "slides.d"):
+        Path(place).mkdir(exist_ok=True)
+        result = cytoseg("recipe", "new", place, "--folder", "slides", *GIVEN)
+        assert (result.exit_code, result.stderr[:9]) == (2, "cytoseg: ")
+        assert f"{place}: already exists. Choose another name" in result.stderr
 
 
 @pytest.mark.parametrize(
