@@ -45,7 +45,8 @@ demo-lbc: $(INSTALLED)
 
 # Thousands of mutated files for each reader; `make test` tries a few.
 fuzz: $(INSTALLED)
-	CYTOSEG_FUZZ=2000 $(BIN)/python -m pytest tests/test_fuzz.py tests/test_fuzz_files.py tests/test_fuzz_run_files.py
+	CYTOSEG_FUZZ=2000 $(BIN)/python -m pytest tests/test_fuzz.py tests/test_fuzz_files.py tests/test_fuzz_run_files.py \
+		tests/test_fuzz_checkpoints.py
 
 review: $(INSTALLED)
 	$(CYTOSEG) review $(RECIPE)

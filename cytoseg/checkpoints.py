@@ -26,6 +26,7 @@ OLDER = "Use an older checkpoint: move this one away."
 """What to do about a damaged checkpoint."""
 
 _TRIES = 3
+_OF_ADAM = {"step", "exp_avg", "exp_avg_sq"}
 _SIZE = "CYTOSEG_MAX_WEIGHTS_MB"
 _GROUP = re.compile(r"\w[\w.-]{0,99}")  # a path of more than some 200 characters, or with a NUL, is an OSError
 
@@ -152,8 +153,7 @@ def network_with(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) 
     differ += [name for name in empty if _is_whole(tensors.get(name)) and not _is_whole(empty[name])]
     if differ:
         raise ValueError(f"its weights {short_repr(differ[0])} are missing, unexpected or have the wrong shape or type")
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise ValueError("a weight is NaN or infinite")
+    check_finite(tensors)
     # Copies: training the network must not change the tensors.
     own = {name: tensor.to(empty[name].dtype, copy=True) for name, tensor in tensors.items()}
     network.load_state_dict(own, assign=True)
@@ -192,12 +192,31 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"{index}.{key}": value for index, named in states.items() for key, value in named.items()}
 
 
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises:
+        ValueError: If one is NaN or infinite.
+    """
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise ValueError("a weight is NaN or infinite")
+
+
 def load_optimiser(tensors: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
-    """Restore an optimiser's state from ``optimiser_tensors``; learning rates and groups are unchanged."""
+    """Restore the state of Adam or AdamW from ``optimiser_tensors``; learning rates and groups are unchanged.
+
+    Raises:
+        LookupError, ValueError: If it does not fit the weights; the next step would fail.
+    """
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
+        if tensor.shape != (torch.Size() if key == "step" else weights[int(index)].shape):
+            raise ValueError(f"the optimiser's {short_repr(name)} has the wrong shape")
         states.setdefault(int(index), {})[key] = tensor
+    if any(named.keys() != _OF_ADAM or not named["step"] >= 1 for named in states.values()):
+        raise ValueError("the optimiser's state is not that of Adam")
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
 
 

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from cytoseg import checkpoints
-from cytoseg.checkpoints import find_checkpoints, load_checkpoint, load_state, network_with, save_checkpoint
+from cytoseg.checkpoints import (
+    find_checkpoints,
+    load_checkpoint,
+    load_optimiser,
+    load_state,
+    network_with,
+    optimiser_tensors,
+    save_checkpoint,
+)
 from cytoseg.errors import CheckpointError
 from cytoseg.interrupts import end_signals_as_ctrl_c
 
@@ -197,3 +205,44 @@ def test_a_network_takes_the_weights_in_its_own_precision_and_shares_none_of_the
     for tensor in found.values():
         tensor.zero_()
     assert all(bool((tensor != 0).all()) for tensor in given.values())
+
+
+def _trained() -> torch.optim.Optimizer:
+    weights = torch.ones(2, 3, requires_grad=True)
+    optimiser = torch.optim.Adam([weights])
+    weights.grad = torch.ones_like(weights)
+    optimiser.step()
+    return optimiser
+
+
+def test_the_state_of_an_optimiser_is_restored() -> None:
+    saved = {name: tensor + 1 for name, tensor in optimiser_tensors(_trained()).items()}
+    optimiser = _trained()
+    load_optimiser(saved, optimiser)
+    torch.testing.assert_close(optimiser_tensors(optimiser), saved, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"0.exp_avg": torch.zeros(3)}, r"^the optimiser's '0\.exp_avg' has the wrong shape$"),
+        ({"0.step": torch.ones(2)}, r"^the optimiser's '0\.step' has the wrong shape$"),
+        ({"0.step": torch.tensor(-1.0)}, r"^the optimiser's state is not that of Adam$"),
+        ({"0.step": torch.tensor(float("nan"))}, r"^the optimiser's state is not that of Adam$"),
+        ({"0.other": torch.ones(2, 3)}, r"^the optimiser's state is not that of Adam$"),
+        ({"1.exp_avg": torch.ones(2, 3)}, "^list index out of range$"),
+        ({"exp_avg": torch.ones(2, 3)}, "^not enough values to unpack"),
+    ],
+)
+def test_a_state_with_which_the_next_step_would_fail_is_refused(changed: dict[str, Tensor], error: str) -> None:
+    saved, optimiser = optimiser_tensors(_trained()), _trained()
+    with pytest.raises((ValueError, LookupError), match=error):
+        load_optimiser(saved | changed, optimiser)
+    torch.testing.assert_close(optimiser_tensors(optimiser), saved, rtol=0, atol=0)
+
+
+def test_a_state_of_an_optimiser_that_lacks_a_part_is_refused() -> None:
+    saved = optimiser_tensors(_trained())
+    del saved["0.exp_avg_sq"]
+    with pytest.raises(ValueError, match="not that of Adam"):
+        load_optimiser(saved, _trained())

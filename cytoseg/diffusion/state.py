@@ -15,6 +15,7 @@ from cytoseg.checkpoints import (
     OLDER,
     STATE,
     Checkpoint,
+    check_finite,
     crops_seen_of,
     find_checkpoints,
     is_checkpoint,
@@ -241,8 +242,9 @@ def changed_values(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
 def _restore(checkpoint: Checkpoint, record: TrainingRecord, state: TrainState) -> None:
     if record.ema_step is None:
         raise ValueError("it has no usable 'ema_step'")
-    state.unet.load_state_dict(checkpoint.tensors["model"])
-    state.ema.ema_model.load_state_dict(checkpoint.tensors["ema"])
+    for network, group in ((state.unet, "model"), (state.ema.ema_model, "ema")):
+        check_finite(checkpoint.tensors[group])
+        network.load_state_dict(checkpoint.tensors[group])
     state.ema.step.fill_(record.ema_step)
     state.ema.initted.fill_(True)
     load_optimiser(checkpoint.tensors["optimiser"], state.optimiser)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cytoseg.checkpoints import (
     MISFIT,
     Checkpoint,
+    check_finite,
     load_checkpoint,
     load_optimiser,
     optimiser_tensors,
@@ -146,6 +147,8 @@ def _take(state: TuneState[Network], found: Checkpoint) -> None:
         raise ValueError("the best weights")
     if (loss is None) != (not best):
         raise ValueError("a best loss without weights, or weights without a loss")
+    for group in ("best", "model", "average"):
+        check_finite(found.tensors[group])
     state.network.load_state_dict(found.tensors["model"])
     state.averaged.load_state_dict(found.tensors["average"])
     load_optimiser(found.tensors["optimiser"], state.optimiser)

@@ -14,6 +14,7 @@ from cytoseg.diffusion.settings import TrainSettings
 from cytoseg.diffusion.space import LatentSpace
 from cytoseg.diffusion.state import TrainState, recipe_of_newest
 from cytoseg.errors import CheckpointError
+from cytoseg.quoting import short_repr
 from cytoseg.recipe import Recipe
 from cytoseg.runs import read_metrics
 from cytoseg.shipped import find_base_model
@@ -68,7 +69,7 @@ def _refuse_other_mpp(folder: Path, recipe: Recipe) -> None:
     slides = recipe_of_newest(folder).get("slides")
     there, here = slides.get("mpp") if isinstance(slides, dict) else None, recipe.slides.mpp
     if there != here:
-        sizes = ("null" if mpp is None else mpp for mpp in (there, here))
+        sizes = ("null" if mpp is None else short_repr(mpp) for mpp in (there, here))
         raise CheckpointError(
             "{}: its autoencoder was trained at slides.mpp {}, but the recipe has {}. Use its pixel size, or train "
             "another in a separate folder (folder=runs/NAME).".format(folder, *sizes)

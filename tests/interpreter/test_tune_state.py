@@ -108,3 +108,16 @@ def test_tensors_of_another_network_change_nothing(worked: TuneState[Decoder], t
     resume.restore(other)
     torch.testing.assert_close(dict(other.network.state_dict()), dict(_state(2).network.state_dict()), atol=0, rtol=0)
     assert (other.step, other.optimiser.state_dict()["state"]) == (0, {})
+
+
+@pytest.mark.parametrize("group", ["model", "average", "best"])
+def test_weights_that_are_nan_are_not_gone_on_with(worked: TuneState[Decoder], tmp_path: Path, group: str) -> None:
+    resume, other = Resume(tmp_path / "unfinished", {"seed": 1}), _state(2)
+    weights = {"model": worked.network, "average": worked.averaged}.get(group, worked.network).state_dict()
+    if group == "best":
+        worked.best.weights = weights = {name: tensor.clone() for name, tensor in weights.items()}
+    next(iter(weights.values())).fill_(float("nan"))
+    resume.save(worked)
+    resume.restore(other)
+    assert (other.step, other.best.weights) == (0, {})
+    assert all(bool(tensor.isfinite().all()) for tensor in other.network.state_dict().values())
