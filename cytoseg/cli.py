@@ -82,6 +82,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if os.environ.get("COLUMNS") == "0":  # so editors say that they do not know it; rich would print nothing at all
         del os.environ["COLUMNS"]
+    _refuse_lost_folder()
     try:
         with end_signals_as_ctrl_c():
             words = [a for a in sys.argv[1:] if not a.startswith("-")]
@@ -95,6 +96,15 @@ def main() -> None:
         if end.code == INTERRUPTED:
             ignore_end_signals()  # the interpreter takes up to seconds to end, during which more signals may come
         raise
+
+
+def _refuse_lost_folder() -> None:
+    """Refuse to work in a folder that was removed or unmounted: torch aborts when it is loaded there."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        typer.echo(f"cytoseg: the current folder: {error.strerror}. Change to a folder that exists.", err=True)
+        raise SystemExit(2) from error
 
 
 def build_app(chosen: str | None, verb: str = "") -> typer.Typer:

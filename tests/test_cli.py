@@ -226,3 +226,19 @@ def test_a_terminal_without_columns_is_one_of_unknown_width(monkeypatch: pytest.
     with pytest.raises(SystemExit):
         cli.main()
     assert "COLUMNS" not in os.environ
+
+
+@pytest.mark.posix
+def test_a_folder_that_was_removed_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Torch would abort when it is loaded there."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "cytoseg: the current folder: No such file or directory. Change to a folder that exists.\n"
+    )

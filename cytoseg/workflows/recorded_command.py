@@ -39,15 +39,20 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
     """Load the recipe, copy it to the run folder, and record the command there.
 
     Raises:
-        RecipeError: If the recipe or an override is invalid, or the disk of the run or of its labels does not
-            answer; nothing is written then.
+        RecipeError: If the recipe or an override is invalid, the run folder cannot be created, or the disk of the run
+            or of its labels does not answer; nothing is written then.
     """
     recipe = load_recipe(recipe_name, overrides or ())
     folder = recipe.run_folder()
     for place in (folder, recipe.labels_folder()):
         check_disk_answers(place, error_class=RecipeError)
     if process_rank() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # where the system mounts folders on demand, nobody can make one
+            raise RecipeError(
+                f"{folder}: cannot be created. Name another run folder, such as folder=runs/a."
+            ) from error
     with errors_of_removed_run(folder):
         if process_rank() == 0:
             sweep(folder)

@@ -28,6 +28,20 @@ def test_a_wrong_recipe_makes_no_folder(cytoseg: Callable[..., Result]) -> None:
     assert not Path("runs").exists()
 
 
+def test_a_run_folder_that_cannot_be_created_is_refused(
+    cytoseg: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As below a place where the system mounts folders on demand."""
+
+    def make(folder: Path, *_given: object, **_named: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(folder))
+
+    monkeypatch.setattr(Path, "mkdir", make)
+    wanted = r"^there: cannot be created\. Name another run folder, such as folder=runs/a\.$"
+    with pytest.raises(RecipeError, match=wanted), start_run("tiny.yaml", ["folder=there"], command="evaluate"):
+        pass
+
+
 def test_a_failed_run_is_recorded_as_failed(cytoseg: Callable[..., Result]) -> None:
     with pytest.raises(ZeroDivisionError), start_run("tiny.yaml", None, command="evaluate"):
         raise ZeroDivisionError
