@@ -80,12 +80,12 @@ def export_labels(
             "recipe's classes."
         )
     sweep_beside(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise LabelError(f"{folder}: already exists and is not empty. Name a new folder.")
+    _refuse_filled(folder)
     original = {crop.crop: read_original(index.folder, crop.crop) for crop in index.crops}
     files = _plan(index.crops, original, form=form)
     done = 0
     with replaced(folder, error=LabelError) as new:
+        _refuse_filled(folder)  # checked again: another export may have been quicker
         for name, crops in files.items():
             _write(new / name, crops, original, classes)
             done += len(crops)
@@ -93,6 +93,11 @@ def export_labels(
                 progress(done, len(index.crops))
     paths = tuple(folder / name for name in files)
     return ExportReport(done, paths, tuple(crop for crop, found in original.items() if not _is_drawn(found)))
+
+
+def _refuse_filled(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise LabelError(f"{folder}: already exists and is not empty. Name a new folder.")
 
 
 def _plan(

@@ -49,7 +49,7 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
     if process_rank() == 0:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except FileNotFoundError as error:  # where the system mounts folders on demand, nobody can make one
+        except FileNotFoundError as error:  # as where the system mounts folders on demand
             raise RecipeError(
                 f"{folder}: cannot be created. Name another run folder, such as folder=runs/a."
             ) from error

@@ -15,10 +15,12 @@ from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
+from cytoseg.labels import export
 from cytoseg.labels.export import ExportReport, Format, export_labels
 from cytoseg.labels.import_labels import import_labels
 from cytoseg.labels.import_settings import ImportRules
 from cytoseg.labels.index import LabelIndex, load_index
+from cytoseg.labels.original_annotation import OriginalAnnotation
 from cytoseg.labels.slide_crops import SlideRules
 from cytoseg.slides.settings import SlidesSection
 from tests.labels.features import box, feature
@@ -321,6 +323,22 @@ def test_nothing_is_replaced(place: Callable[[], Path]) -> None:
         with pytest.raises(LabelError, match=r"already exists and is not empty\. Name a new folder\."):
             exported(index, there, "labelme")
     assert [path.read_text() for path in folder.iterdir()] == ["mine"]
+
+
+def test_of_two_exports_into_one_folder_the_quicker_stays(
+    place: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = imported(write_slide(place(), box("cell", 1, 1, 3, 3)), place() / "labels")
+    folder, read = place(), export.read_original
+
+    def read_meanwhile(labels: Path, crop: str) -> OriginalAnnotation:
+        (folder / "other.geojson").write_text("theirs")  # by an export that started earlier
+        return read(labels, crop)
+
+    monkeypatch.setattr(export, "read_original", read_meanwhile)
+    with pytest.raises(LabelError, match=r"already exists and is not empty\. Name a new folder\."):
+        exported(index, folder, "labelme")
+    assert [path.read_text() for path in folder.iterdir()] == ["theirs"]
 
 
 def test_an_export_that_fails_leaves_nothing(place: Callable[[], Path]) -> None:
