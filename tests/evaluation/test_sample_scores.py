@@ -61,3 +61,20 @@ def test_damaged_scores_are_refused_in_one_line(tmp_path: Path, changes: dict[st
     with pytest.raises(CytosegError, match=said) as caught:
         read_sample_scores(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_sentence_says_what_was_compared_and_searched(tmp_path: Path) -> None:
+    network = {"name": "inception-v3", "hash": "ab"}
+    leave_scores(tmp_path, network=network, searched=2500, seen=16000)
+    found = read_sample_scores(tmp_path)
+    assert found is not None
+    assert (found.count, found.draws) == (64, 3)
+    assert found.sentence() == (
+        "Against as many crops of held-out slides, 3 draws (mean +- standard deviation). Features: inception-v3 (ab). "
+        "The floor is what as many real crops of other slides score. Copies were searched among 2,500 of 16,000 "
+        "training crops, flipped and turned ones included."
+    )
+    leave_scores(tmp_path / "earlier")
+    earlier = read_sample_scores(tmp_path / "earlier")
+    assert earlier is not None
+    assert earlier.sentence().endswith("real crops of other slides score.")
