@@ -103,7 +103,7 @@ class Partners:
         shared[self.cytoplasm[self.between]] = True
         return shared
 
-    def no_ratio(self, number: int, *, share_px: int = 0) -> str:
+    def no_ratio(self, number: int, *, share_px: int) -> str:
         """Return why an object has no ratio; empty if it has one or is neither nucleus nor cytoplasm.
 
         Args:
