@@ -119,3 +119,10 @@ def test_growth_is_counted_in_doublings() -> None:
     found = gain_between(curve, 0, 8, 32)
     assert found is not None
     np.testing.assert_allclose(found, [_logistic(32, 0.2) - 0.5, _logistic(32, 0.1) - 0.5])
+
+
+def test_counts_from_exactly_a_quarter_of_all_crops_on_are_fitted() -> None:
+    late = [[_logistic(count, 0.2)] for count in (10, 20, 40)]
+    curves = [Curve("Ours", (9, 10, 20, 40), np.array([early, *late])[:, :, None]) for early in ([0.0], [0.9])]
+    for curve in curves:  # what 9 crops gave does not count
+        assert gain_between(curve, 0, 10, 40) == pytest.approx([_logistic(40, 0.2) - _logistic(10, 0.2)])
