@@ -66,6 +66,7 @@ def _make_blocks_small(monkeypatch: pytest.MonkeyPatch) -> None:
     ("place", "block"),
     [
         (Region(0, 0, 10, 10), Region(0, 0, 10, 10)),  # up to the margin, and all of it
+        (Region(1, 1, 9, 9), Region(0, 0, 10, 10)),  # to its edges
         (Region(0, 0, 10, 11), Region(0, 0, 10, 11)),  # beyond it: read by itself
         (Region(9, 9, 1, 1), Region(8, 8, 10, 10)),
         (Region(17, 26, 2, 2), Region(16, 24, 4, 6)),  # a block ends with the maps
