@@ -77,4 +77,5 @@ def test_the_sentence_says_what_was_compared_and_searched(tmp_path: Path) -> Non
     leave_scores(tmp_path / "earlier")
     earlier = read_sample_scores(tmp_path / "earlier")
     assert earlier is not None
+    assert (earlier.searched, earlier.seen) == (0, 0)
     assert earlier.sentence().endswith("real crops of other slides score.")
