@@ -82,8 +82,8 @@ class DecoderSection:
     batch: Annotated[int, Ge(1), Le(256)] = 8
     """Parts of crops per update."""
     size_px: Annotated[int, Ge(32), Le(512)] = 96
-    """Side of a part, cut at random with rotation, flips, colour jitter and blur; if a crop is smaller, what the
-    smallest one holds, but at least 32."""
+    """Side of a part, cut at random with rotation, flips, colour jitter and blur; less if more than a tenth of the
+    crops are smaller."""
     rate: Annotated[float, Gt(0), Le(0.1)] = 1e-3
     """Highest learning rate of the decoder's blocks; falls to zero along a cosine."""
     early: Annotated[float, Ge(0), Le(1)] = 0.5
