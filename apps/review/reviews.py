@@ -41,7 +41,7 @@ def reviewer() -> str:
     def keep() -> None:
         st.session_state["reviewer"] = clean_name(st.session_state["reviewer box"])
 
-    st.session_state["reviewer box"] = st.session_state["reviewer"]
+    state.show_in("reviewer box", st.session_state["reviewer"])
     st.text_input(
         "Your name",
         key="reviewer box",

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cytoseg.errors import CytosegError
 from cytoseg.evaluation.history import Snapshot, read_snapshot
@@ -193,11 +194,23 @@ def _choose_run(where: DeltaGenerator, *, needs_run: bool) -> None:
     st.session_state["runs"] = runs
 
 
+def show_in(box: str, value: str) -> None:
+    """Set a field before it is drawn, unless it shows the value: setting it on each run loses what is being typed.
+
+    A field of the same key on another page is another field, which begins empty.
+    """
+    context = get_script_run_ctx()
+    page, drawn = context and context.page_script_hash, f"{box} page"
+    if st.session_state.get(box) != value or st.session_state.get(drawn) != page:
+        st.session_state[box] = value
+    st.session_state[drawn] = page
+
+
 def select(where: DeltaGenerator, label: str, options: Sequence[str], *, key: str) -> str:
     """Show a select box whose value persists across pages; other code may set it by its key."""
     box = f"{key} box"
     kept = st.session_state.get(key)
-    st.session_state[box] = kept if kept in options else options[0]
+    show_in(box, kept if kept in options else options[0])
 
     def keep() -> None:
         st.session_state[key] = st.session_state[box]

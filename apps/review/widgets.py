@@ -26,9 +26,7 @@ METHOD_COLOURS = ("#0072b2", "#e69f00", "#8a8f98", "#009e73", "#cc79a7")
 def type_in(label: str, placeholder: str, *, key: str, max_chars: int) -> None:
     """Show a text field whose value persists across pages as in ``select``; other code may clear it."""
     box = f"{key} box"
-    kept = st.session_state.get(key, "")
-    if st.session_state.get(box) != kept:  # setting the field on each run would lose text being typed
-        st.session_state[box] = kept
+    state.show_in(box, st.session_state.get(key, ""))
 
     def keep() -> None:
         st.session_state[key] = st.session_state[box]

@@ -38,7 +38,7 @@ class LabelledPictures:
     slides: Sequence[str | None]
 
     def part_px(self, wanted_px: int) -> int:
-        """Return the side of parts that no crop is too small for, see ``part_draw.part_px``."""
+        """Return the side of parts that almost all crops hold, see ``part_draw.part_px``."""
         return part_px(wanted_px, (label_map.shape for label_map in self.label_maps))
 
     def only(self, numbers: Sequence[int]) -> "LabelledPictures":

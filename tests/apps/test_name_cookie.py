@@ -36,6 +36,17 @@ def test_a_reload_finds_the_name_that_the_browser_kept(
     assert app.text_input(key="reviewer box").value == "Bo"  # not the one of before
 
 
+def test_a_page_that_runs_again_leaves_its_fields_alone(review: Callable[..., AppTest], made_run: Path) -> None:
+    app = review("correct", "--run", str(made_run))
+    fields = [*app.text_input, *app.selectbox, *app.segmented_control]
+    assert {"reviewer box", "run box", "crop box"} <= {field.key for field in fields}
+    app.run()
+    for field in [*app.text_input, *app.selectbox, *app.segmented_control]:
+        assert not field.proto.set_value, field.key
+    app = app.text_input(key="reviewer box").input("Anna").run().switch_page("pages/jobs.py").run()
+    assert app.text_input(key="reviewer box").value == "Anna"
+
+
 def test_the_browser_keeps_the_name_until_it_is_closed_or_emptied(tmp_path: Path) -> None:
     shutil.copy(SCRIPT, tmp_path / "it.mjs")
     (tmp_path / "main.mjs").write_text(

@@ -53,7 +53,7 @@ def _begin(crop: CropScores, found: list[SavedCorrection]) -> tuple[str, SavedCo
     key, box, pin = (_key(what, crop) for what in ("begin", "begin box", "pinned"))
     options = [PREDICTION, ANNOTATION, *([LATEST] if found else [])]
     kept = st.session_state.get(key)
-    st.session_state[box] = kept if kept in options else ANNOTATION
+    state.show_in(box, kept if kept in options else ANNOTATION)
 
     def keep() -> None:
         st.session_state[key] = st.session_state[box]
