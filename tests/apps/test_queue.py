@@ -244,6 +244,7 @@ def test_the_reason_follows_what_was_accepted_before(opened: Callable[[], AppTes
     assert "1 is already chosen from its slide" in _texts(app)
 
 
+@pytest.mark.slow
 def test_the_page_loads_none_of_the_libraries_that_take_seconds() -> None:
     program = "import sys, cytoseg.active_learning.queue; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()

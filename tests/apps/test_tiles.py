@@ -208,6 +208,7 @@ def test_damage_is_a_plain_line_and_the_log_says_more(
     assert "tile refused" in caplog.text
 
 
+@pytest.mark.slow
 def test_many_threads_get_the_same_tiles(get: Get) -> None:
     paths = [f"{SLIDE}/{step}/0_0.jpg" for step in range(3)]
     paths += [f"/tiles/sighted/{layer}/board/1/1_0.png?classes=1" for layer in ("classes", "uncertainty", "truth")]

@@ -145,6 +145,7 @@ def test_a_training_ends_with_pictures_and_labels_bring_a_verdict(small: Cytoseg
     assert [entry["command"] for entry in record] == ["train-ddpm", "label-import", "doctor", "doctor"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_labels_that_cannot_be_split_leave_only_the_pictures(small: CytosegCommand) -> None:
     label("a")
@@ -178,6 +179,7 @@ def test_of_several_processes_only_the_first_checks(small: CytosegCommand, monke
     assert not CHECK.exists()
 
 
+@pytest.mark.slow
 def test_a_check_that_takes_too_long_is_given_up(small: CytosegCommand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_check, "PATIENCE_S", 0.0)
     result = small("train-ddpm", "tiny.yaml", *SHORT)

@@ -112,6 +112,7 @@ def test_more_than_there_are_gives_all_and_says_so(cytoseg: CytosegCommand) -> N
     assert "No uncertain region is left to annotate." in again.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("slides")
 def test_a_lost_queue_file_queues_nothing_twice(cytoseg: CytosegCommand) -> None:
     cytoseg("queue", "tiny.yaml", "--n", "5")

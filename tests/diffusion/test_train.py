@@ -100,6 +100,7 @@ def _stripes(numbers: Tensor) -> MaskParts:
     return MaskParts(pictures, targets, torch.ones(len(numbers), 2, dtype=torch.bool), torch.ones(len(numbers), 3))
 
 
+@pytest.mark.slow
 def test_a_hybrid_training_resumes_exactly_and_learns_both(tmp_path: Path, train_tiny: Train) -> None:
     changes: dict[str, Any] = {"architecture": HYBRID, "masks": _stripes, "crops": 32, "encoder_rate": 0.3}
     whole = train_tiny(tmp_path / "whole", **changes)
@@ -269,6 +270,7 @@ def test_looks_come_at_multiples_whenever_it_was_resumed(tmp_path: Path, train_t
     assert looks == [12, 20, 32, 40]
 
 
+@pytest.mark.slow
 def test_checkpoints_come_at_multiples_whenever_it_was_resumed(tmp_path: Path, train_tiny: Train) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_tiny(tmp_path, on_step=_interrupt_at(12), checkpoint_crops=16, keep_checkpoints=9)
@@ -380,6 +382,7 @@ def test_pictures_that_cannot_be_written_do_not_end_a_training(tmp_path: Path, t
     assert notes[0].startswith("No images at crop 4 (")
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_written_ends_with_a_checkpoint(
     tmp_path: Path, train_tiny: Train, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,6 +472,7 @@ def test_a_compiled_network_comes_to_the_same_weights(tmp_path: Path, train_tiny
         torch.testing.assert_close(state.unet.state_dict()[name], weights, rtol=1e-3, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_taken_away_meanwhile_is_made_again(train_tiny: Train, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "ddpm"
 

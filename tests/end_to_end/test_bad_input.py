@@ -405,6 +405,7 @@ class TestOrder:
         assert "two slides of this name" in refused("predict", "tiny.yaml", SLIDE, "made/made_2_01.ome.tif")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("place", "kept"),

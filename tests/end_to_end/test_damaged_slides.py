@@ -104,6 +104,7 @@ def test_what_comes_before_a_bad_tile_is_predicted_and_kept(
         np.testing.assert_array_equal(spool.window(kept, x=0, y=0, width=128, height=168), good[:168])
 
 
+@pytest.mark.slow
 def test_another_slide_is_done_all_the_same(cytoseg: Command, write: Callable[..., int]) -> None:
     cut(write(1, level=0, tile=7) + 10)
     result = cytoseg("predict", "tiny.yaml", "slide.tif", cut_part("made_2_01", "other.tif"), "--out", "results")
@@ -173,6 +174,7 @@ def test_who_needs_the_whole_slide_refuses_it_at_once(
     assert not Path("new.ome.tif").exists()
 
 
+@pytest.mark.slow
 def test_openslide_predicts_and_keeps_what_comes_before_a_bad_tile_too(
     cytoseg: Command, write: Callable[..., int]
 ) -> None:

@@ -60,6 +60,7 @@ def test_only_the_changed_region_is_drawn(crop: np.ndarray, cytoseg: Command) ->
     np.testing.assert_array_equal(np.array(Image.open("again.png")), edited)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_edited_is_refused(crop: np.ndarray, cytoseg: Command) -> None:
     assert "--scale 101: give a number from 0 to 100." in _edit(cytoseg, "--scale", "101").stderr
     Path("map.png").write_bytes(Path("before.png").read_bytes())
@@ -116,6 +117,7 @@ def test_an_edit_of_bare_glass_is_drawn_and_said(home: Path, cytoseg: Command) -
     assert (drawn[far] == 245).all()
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_edit(crop: np.ndarray, cytoseg: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_self: Image.Image, path: Path, **_options: object) -> NoReturn:
         Path(path).write_bytes(b"half")

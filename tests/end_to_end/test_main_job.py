@@ -260,6 +260,7 @@ def test_a_colour_changed_in_the_recipe_is_renewed_in_the_bundle(home: Path, cyt
     assert "renewed" not in cytoseg("train-interpreter", "tiny.yaml").stdout
 
 
+@pytest.mark.slow
 def test_other_settings_are_not_taken_for_done(home: Path, part: str, cytoseg: Callable[..., Result]) -> None:
     assert cytoseg("predict", "tiny.yaml", part).exit_code == 0
     before = (home / "runs" / "tiny" / "predictions" / "part" / "summary.json").read_text()

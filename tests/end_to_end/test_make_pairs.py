@@ -61,6 +61,7 @@ def test_pairs_are_samples_with_the_labels_of_the_bundle(home: Path, cytoseg: Co
     assert not any("made_0000" in crop.crop for crop in load_index(home / "runs/tiny/labels").crops)
 
 
+@pytest.mark.slow
 def test_more_pairs_leave_those_that_are_there(cytoseg: Command, home: Path) -> None:
     assert _make(cytoseg, "--n", "2", "--drop", "0").exit_code == 0
     first = (MADE / "maps" / "00000.png").stat().st_mtime_ns
@@ -75,6 +76,7 @@ def test_more_pairs_leave_those_that_are_there(cytoseg: Command, home: Path) -> 
     assert not leftover.exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_labelling_goes_on_to_the_same_pairs(
     cytoseg: Command, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

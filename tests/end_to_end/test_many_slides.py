@@ -55,6 +55,7 @@ def test_a_slide_that_fails_does_not_stop_the_others(home: Path, cytoseg: Cytose
     assert (last["outcome"], last["failed"]) == ("failed", ["made_2_01.ome.tif"])
 
 
+@pytest.mark.slow
 def test_a_bundle_alone_predicts_the_same(home: Path, part: str, cytoseg: Cytoseg) -> None:
     assert cytoseg("predict", "tiny.yaml", part).exit_code == 0
     shutil.move(home / "runs" / "tiny" / "interpreter" / "bundle", home / "smears")

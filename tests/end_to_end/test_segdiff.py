@@ -23,6 +23,7 @@ SMALL = ("interpreter.kind=segdiff", "segdiff.steps=2", "segdiff.size_px=32", "s
 BUNDLE = Path("runs/tiny/interpreter/bundle")
 
 
+@pytest.mark.slow
 def test_segdiff_is_trained_evaluated_and_segments_slides(
     home: Path, part: str, cytoseg: Callable[..., Result]
 ) -> None:

@@ -37,6 +37,7 @@ def always_better(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cytoseg.studies.feature_selection.select.gain", gain)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_better")
 def test_the_choice_is_measured_drawn_and_written_and_trains(home: Path, cytoseg: Command) -> None:
     recipe = home / "tiny.yaml"
@@ -137,6 +138,7 @@ def test_noise_levels_in_decibels_become_timesteps(home: Path, cytoseg: Command)
     assert len(features.timesteps) == 2
 
 
+@pytest.mark.slow
 def test_without_time_the_recipe_stays(home: Path, cytoseg: Command) -> None:
     before = (home / "tiny.yaml").read_text()
     result = cytoseg("select-features", "tiny.yaml", TWO_SLIDES, "--minutes", "0")

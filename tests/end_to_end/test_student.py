@@ -16,6 +16,7 @@ from tests.end_to_end.conftest import cut_labels
 TAUGHT = ("interpreter.kind=student", "student.teacher=mlps", "student.steps=2", "student.crops=2")
 
 
+@pytest.mark.slow
 def test_a_student_is_taught_evaluated_and_segments_slides(
     home: Path, part: str, cytoseg: Callable[..., Result]
 ) -> None:

@@ -54,6 +54,7 @@ def test_ignored_pixels_are_zero_and_do_not_count() -> None:
     assert clean[0, :, 1, 1].tolist() == [-1.0, -1.0, 1.0]
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumes_exactly(tmp_path: Path) -> None:
     whole = train_segdiff(_model(), _labelled(), settings=SETTINGS, device=CPU).state_dict()
     resume, seen = Resume(tmp_path / "unfinished", {"of": "this"}), list[int]()

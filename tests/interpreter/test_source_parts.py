@@ -49,6 +49,7 @@ def test_a_picture_too_small_is_filled_up_unlabelled() -> None:
     assert [int((target == value).sum()) for value in (1, OTHER)] == [8 * 8, 16 * 16 - 8 * 8]
 
 
+@pytest.mark.slow
 def test_shares_decide_how_often_a_source_is_drawn() -> None:
     settings = SourceSection(Path("there"), spread=1, stain="as_is", share=3)
     three = LabelledSource(

@@ -304,6 +304,7 @@ def test_the_regulariser_reaches_the_trunk_and_so_the_classifier(separable: Pixe
     assert not torch.allclose(*found, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_regulariser_draws_classes_to_the_corners(separable: PixelTable) -> None:
     ensembles = [_train(separable, steps=200, etf_weight=weight).ensemble for weight in (0.0, 1.0)]
     corners = torch.stack([simplex(32, 3, seed=1, member=m) for m in range(2)])

@@ -76,6 +76,7 @@ def test_the_seed_decides(label_map: NDArray[np.uint8]) -> None:
     assert len(losses[0]) == 4
 
 
+@pytest.mark.slow
 def test_unlabelled_slides_teach_after_the_first_fifth_and_resume_exactly(
     tmp_path: Path, label_map: NDArray[np.uint8]
 ) -> None:

@@ -85,7 +85,7 @@ def test_an_import_gives_back_the_label_map_as_the_crop_that_was_corrected(
 
 
 @pytest.mark.parametrize("fill", ["background", None])
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_is_painted_comes_back(
     tmp_path_factory: pytest.TempPathFactory, fill: str | None, data: st.DataObject

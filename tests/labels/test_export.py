@@ -32,7 +32,7 @@ CLASSES = ClassList(("background", "cell", "nucleus"), ((240, 240, 240), (0, 90,
 UNFILLED = ClassList(CLASSES.names, CLASSES.colours)
 
 # Every example has a folder of its own.
-SOME = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SOME = settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 X, Y = st.floats(0, WIDTH - 1e-3), st.floats(0, HEIGHT - 1e-3)
 POINT = st.tuples(X, Y).map(list)

@@ -103,7 +103,7 @@ def test_meeting_lines_are_found(rings: list[list[tuple[float, float]]], meet: b
     assert _meet([np.array(ring, float) for ring in rings]) == meet
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.7, 1.5, 3.0, 5.0]), st.integers(4, 70))
 def test_any_mask_comes_out_valid_and_alike(seed: int, blur: float, side: int) -> None:
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).random((side, side)), blur)
@@ -137,6 +137,7 @@ def test_the_file_holds_simplified_outlines_where_they_are_not_to_be_exact(tmp_p
     assert sizes == [[189, 37], [18, 26]]
 
 
+@pytest.mark.slow
 def test_a_slide_of_cells_takes_a_third_of_an_outline_at_every_pixel_and_zipped_a_tenth(tmp_path: Path) -> None:
     """Both classes, small nuclei and larger cells, keep an IoU of .98 on average and each."""
     rng = np.random.default_rng(0)

@@ -101,6 +101,7 @@ for number in range(15):
 """
 
 
+@pytest.mark.slow
 def test_people_who_write_at_once_all_get_in(tmp_path: Path) -> None:
     names = ("Anna", "Ben", "Cem")
     command = [sys.executable, "-c", WRITER, str(tmp_path)]

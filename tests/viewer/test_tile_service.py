@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -25,22 +26,23 @@ CLASSES = ClassList(("glass", "cell"), ((240, 240, 240), (10, 20, 30)), "glass")
 SIZE = Size(700, 500)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def picture() -> np.ndarray:
     """(500, 700, 3), smooth, so that JPEG keeps it."""
     y, x = np.mgrid[:500, :700]
     return np.stack([x / 3, y / 2, 128 + 0 * x], axis=2).astype(np.uint8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ids() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 2, (500, 700)).astype(np.uint8)
 
 
-@pytest.fixture
-def subject(tmp_path: Path, picture: np.ndarray, ids: np.ndarray) -> Subject:
-    """A slide with its maps at full size, and one marked crop of 20x10 px at (100, 50)."""
-    run, slide = tmp_path / "run", tmp_path / "slides" / "s1.ome.tif"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, picture: np.ndarray, ids: np.ndarray) -> Path:
+    """A slide with its maps at full size, and one marked crop of 20x10 px at (100, 50). Not to be changed."""
+    home = tmp_path_factory.mktemp("written")
+    run, slide = home / "run", home / "slides" / "s1.ome.tif"
     write_pyramid(slide, [picture], size=SIZE, mpp=0.5)
     folder = run / "predictions" / "s1"
     write_pyramid(folder / "class_map.ome.tif", [ids], size=SIZE, mpp=0.5, categorical=True)
@@ -53,6 +55,14 @@ def subject(tmp_path: Path, picture: np.ndarray, ids: np.ndarray) -> Subject:
     crop = write_crop(run / "labels", name, picture=cut, label_map=marked, classes=CLASSES)
     write_original(run / "labels", "c1", OriginalAnnotation(Origin("s1", Region(100, 50, 20, 10))))
     write_index(LabelIndex(run / "labels", CLASSES.names, (crop,)))
+    return home
+
+
+@pytest.fixture
+def subject(tmp_path: Path, written: Path) -> Subject:
+    """A copy of what was written, to change."""
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    run = tmp_path / "run"
     found = list_slides(run, folders=[tmp_path / "slides"], include=["*"], exclude=[]).slides["s1"]
     return Subject(found, CLASSES, run / "labels")
 

@@ -123,6 +123,7 @@ def test_interpreters_never_train_on_the_slides_they_are_scored_on(
     assert sorted(sorted({slides[i] for i in crops}) for crops in trained) == [["a", "b"], ["a", "c"], ["b", "c"]]
 
 
+@pytest.mark.slow
 def test_flips_and_noises_average_to_the_same_where_they_say_the_same(
     made_question: Ask, extractor_of: Any, tmp_path: Path
 ) -> None:

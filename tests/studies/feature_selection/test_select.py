@@ -89,6 +89,7 @@ def test_without_time_the_recipe_stays_and_the_rest_is_left_out_in_order(
     ]
 
 
+@pytest.mark.slow
 def test_an_interrupted_selection_goes_on_where_it_was(made_question: Ask, extractor_of: Any, tmp_path: Path) -> None:
     def interrupt(what: str, done: int, _total: int) -> None:
         if (what, done) == ("start", 3):
