@@ -1,6 +1,5 @@
 """Checkpoints of trainings mutated at random: loaded and trained on, or refused in one printable line."""
 
-import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from cytoseg.diffusion.state import TrainState, load_autoencoder, load_backbone,
 from cytoseg.diffusion.train_steps import new_state
 from cytoseg.recipe import load_recipe
 from cytoseg.workflows.autoencoder import AUTOENCODER_FOLDER, trained_autoencoder
-from tests.test_fuzz import NUMBERS, check, damaged, mutated
-from tests.test_fuzz_run_files import spoil_weights
+from tests.test_fuzz import NUMBERS, check
+from tests.test_fuzz_run_files import damage_one_file
 
 UNET = Architecture(dim=8, dim_mults=(1, 2), timesteps=10, schedule="linear", objective="pred_noise", channels=1)
 LATENT = {kind: replace(UNET, space=SpaceShape(kind, 2, 8)) for kind in ("kl", "vq")}
@@ -69,16 +68,11 @@ def test_a_mutated_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a
     monkeypatch.chdir(tmp_path)
     checkpoint = saved(architecture)
     whole = {path: path.read_bytes() for path in checkpoint.iterdir()}
-    described, weights = checkpoint / "state.json", sorted(checkpoint.glob("*.safetensors"))
+    described = checkpoint / "state.json"
     use(architecture)
     load(architecture)
     for number in FEWER:
         draw = random.Random(f"{architecture.space.kind} {number}")
-        for path, content in whole.items():
-            path.write_bytes(content)
-        if draw.random() < 0.5:
-            described.write_bytes(damaged(json.dumps(mutated(json.loads(whole[described]), draw)).encode(), draw))
-        else:
-            spoil_weights(described, draw.choice(weights), draw)
+        damage_one_file(described, whole, draw)
         check(lambda: use(architecture), number)
         check(lambda: load(architecture), number)

@@ -205,13 +205,18 @@ def test_a_mutated_bundle(tmp_path: Path, name: str) -> None:
     whole = {path: path.read_bytes() for path in (state, *weights)}
     for number in FEWER:
         draw = random.Random(f"{name} {number}")
-        for path, content in whole.items():
-            path.write_bytes(content)
-        if draw.random() < 0.6:
-            state.write_bytes(damaged(json.dumps(mutated(json.loads(whole[state]), draw)).encode(), draw))
-        else:
-            spoil_weights(state, draw.choice(weights), draw)
+        damage_one_file(state, whole, draw)
         check(lambda: load_bundle(tmp_path), number)
+
+
+def damage_one_file(state: Path, whole: dict[Path, bytes], draw: random.Random) -> None:
+    """Write state.json and the weights as they were, and damage one of them."""
+    for path, content in whole.items():
+        path.write_bytes(content)
+    if draw.random() < 0.6:
+        state.write_bytes(damaged(json.dumps(mutated(json.loads(whole[state]), draw)).encode(), draw))
+    else:
+        spoil_weights(state, draw.choice(sorted(path for path in whole if path.suffix == ".safetensors")), draw)
 
 
 def spoil_weights(state: Path, weights: Path, draw: random.Random) -> None:
