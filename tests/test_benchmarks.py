@@ -6,6 +6,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
 
 FOLDER = Path(__file__).parent / "benchmarks"
 
@@ -83,3 +84,20 @@ def test_dropped_pairs_are_compared_with_kept_ones(monkeypatch: pytest.MonkeyPat
     row = pairs.table_of(judged, [0.2], ["cytoplasm", "nucleus"]).rows[0]
     assert row[:7] == ["0.2", 8, 2, "1.000", "0.400", "1.000", "0.512"]
     assert row[7] == "+0.488 (+0.488 to +0.488)"
+
+
+def test_nuclei_are_found_near_their_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = _benchmark("other_laboratory", monkeypatch)
+    for name in ("a", "b"):
+        Image.new("RGB", (20, 10)).save(tmp_path / f"{name}.png")
+    rows = [f"a.png,6,4,{other.NORMAL}", f"a.png,19,9,{other.NORMAL}", "a.png,10,4,LSIL", "b.png,1,1,LSIL"]
+    points = "\n".join(["image_filename,x,y,bethesda_system", *rows])
+    (tmp_path / "points.csv").write_text(points)
+    (field,) = other.read_fields(tmp_path, tmp_path / "points.csv", shrink=0.5, every=2)
+    assert field.picture.shape == (5, 10, 3)
+    assert field.points.tolist() == [[3, 2], [9.5, 4.5], [5, 2]]
+    mask = np.zeros((5, 10), np.uint8)
+    mask[2, 1] = 2  # its centre is 1.58 px from the first point and 3.54 px from the last
+    found = other.score(lambda _: mask, [field], wanted=2, near=1.6)
+    assert found == {"found": "0.3333", "normal": "0.5000", "abnormal": "0.0000", "covered": "0.0200"}
+    assert other.score(lambda _: mask, [field], wanted=2, near=1.5)["found"] == "0.0000"

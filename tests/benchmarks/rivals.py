@@ -145,7 +145,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     for job in jobs_of(options.jobs, split, parts):
         row = {"method": job.method, "learnt_from": job.name, "draw_or_seed": str(job.draw)}
-        if any(row.items() <= done.items() for done in _read(options.file)):
+        if any(row.items() <= done.items() for done in read_rows(options.file)):
             continue
         begin = time.perf_counter()
         predict = method_of(job, recipe, taught, split).fit(job.draw)
@@ -153,8 +153,8 @@ def main() -> None:
         learnt = {split.train[i].slide for i in job.crops}
         others = tuple(crop for crop in split.train if crop.slide not in learnt)
         scored = replace(truth, crops=others) if options.cross else truth
-        _add(options.file, {**row, **scored.score(predict), "fit_s": fit_s})
-    rows = _read(options.file)
+        add_row(options.file, {**row, **scored.score(predict), "fit_s": fit_s})
+    rows = read_rows(options.file)
     print(tables(rows, [name for name in rows[0] if name in (*truth.names, "f1", "aji")]))
 
 
@@ -176,16 +176,18 @@ def _objects(path: Path, truth: NDArray[np.uint8], found: NDArray[np.bool_]) -> 
     return object_counts(instances, label_objects(found, split=True, least_px=20), ignored=truth == IGNORE)
 
 
-def _read(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of a CSV file; none if it does not exist."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def _add(path: Path, row: Row) -> None:
+def add_row(path: Path, row: Row) -> None:
+    """Append a row, after a line of the column names if the file is new."""
     new = not path.exists()
-    columns = list(row) if new else list(_read(path)[0])
+    columns = list(row) if new else list(read_rows(path)[0])
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         if new:

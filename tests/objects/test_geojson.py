@@ -62,6 +62,22 @@ def test_the_outline_lies_in_level_0_pixels_and_is_closed(
     assert geometry.bounds == pytest.approx(wanted, abs=1e-3)
 
 
+def test_coordinates_between_pixels_have_two_decimals(path: Path, two_classes: ClassList) -> None:
+    (feature,) = write(path, two_classes, Outlined(1, 1, 3, 0, np.ones((1, 1), np.bool_), {}), downsample=1.2345)
+    assert feature["geometry"]["coordinates"] == [[[3.7, 0], [4.94, 0], [4.94, 1.23], [3.7, 1.23], [3.7, 0]]]
+
+
+def test_names_are_written_as_they_are_and_no_measurement_is_nan(path: Path) -> None:
+    classes = ClassList(("Glas", "Zelle ü"), ((0, 0, 0), (9, 9, 9)), "Glas")
+    write(path, classes, Outlined(1, 1, 0, 0, RING, {}))
+    assert '"name":"Zelle ü"' in path.read_text(encoding="utf-8")
+    with (
+        ObjectFile(path, slide="s", classes=classes, downsample=1.0) as file,
+        pytest.raises(ValueError, match="not JSON compliant"),
+    ):
+        file.add(Outlined(1, 1, 0, 0, RING, {"area_px": float("nan")}))
+
+
 def test_whole_pixels_are_written_as_whole_numbers(path: Path, two_classes: ClassList) -> None:
     write(path, two_classes, Outlined(1, 1, 100, 50, np.ones((1, 1), np.bool_), {}))
     assert "[[[100,50],[101,50],[101,51],[100,51],[100,50]]]" in path.read_text()
