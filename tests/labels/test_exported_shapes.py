@@ -148,10 +148,10 @@ def test_what_lies_outside_the_region_is_ignored() -> None:
 def test_a_feature_moves_with_all_its_geometries() -> None:
     collection = {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [2, 3, 7]}]}
     found = moved_feature(
-        box("cell", 1, 1, 2, 1, nucleusGeometry=collection), before=Region(1, 1, 4, 2), after=Region(10, 20, 8, 2)
+        box("cell", 1, 1, 2, 1, nucleusGeometry=collection), before=Region(1, 1, 4, 2), after=Region(10, 20, 8, 6)
     )
-    assert found["geometry"]["coordinates"] == [[[10, 20], [14, 20], [14, 21], [10, 21], [10, 20]]]
-    assert found["nucleusGeometry"]["geometries"][0]["coordinates"] == [12, 22, 7]
+    assert found["geometry"]["coordinates"] == [[[10, 20], [14, 20], [14, 23], [10, 23], [10, 20]]]
+    assert found["nucleusGeometry"]["geometries"][0]["coordinates"] == [12, 26, 7]
     assert found["properties"] == box("cell", 1, 1, 2, 1)["properties"]
 
 

@@ -64,6 +64,9 @@ def test_the_first_persons_marks_lie_beside_the_crop_and_those_of_others_apart(c
     assert [(one.drawn.author, one.picture) for one in readings_of(crop)] == [("Anna", crop), ("Bo", theirs)]
     assert (place_of(crop, "Anna"), place_of(crop, "Bo"), place_of(crop, "")) == (crop, theirs, crop)
     np.testing.assert_array_equal(marks_at(readings_of(crop)[1], SHAPE, CLASSES), _map(1))
+    problems: list[str] = []
+    assert readings_of(crop, problems) == readings_of(crop)
+    assert problems == []
 
 
 def test_the_case_of_a_name_makes_no_second_person(crop: Path) -> None:
