@@ -2,9 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import streamlit
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -43,10 +47,24 @@ def opened(review: Review, run: Path) -> tuple[AppTest, str]:
 def test_regions_are_listed_with_their_pictures(review: Review, run: Path) -> None:
     app, said = opened(review, run)
     (table,) = app.dataframe
-    assert table.value.iloc[0].tolist() == [1, 7.5, "texture", r"\*cell\*", 64, 0]
+    assert table.value.iloc[0].tolist() == [1, 7.5, "texture", "*cell*", 64, 0]
     assert "Above the threshold: shape 2.0%, texture 5.0%." in said
     assert len(app.image) == 2
     assert "/home/ann" not in said
+
+
+@pytest.mark.parametrize(("label", "cell"), [("*cell_a*", "*cell_a*"), ("=1+1", "'=1+1")])
+def test_the_csv_names_classes_as_the_recipe_does(
+    review: Review, run: Path, monkeypatch: pytest.MonkeyPatch, label: str, cell: str
+) -> None:
+    offered: list[bytes] = []
+    monkeypatch.setattr(streamlit, "download_button", lambda _label, data, **_about: offered.append(data))
+    write(run / "anomaly" / "smear_A", replace(FOUND, regions=(replace(INK, label=label),)))
+    app, _ = opened(review, run)
+    assert app.dataframe[0].value["Class"].tolist() == [label]
+    table = pd.read_csv(BytesIO(offered[0]), encoding="utf-8-sig")
+    assert table["Class"].tolist() == [cell]  # the apostrophe keeps a spreadsheet from computing a formula
+    assert table[["Rank", "Score", "x", "y"]].to_numpy().tolist() == [[1, 7.5, 64, 0]]
 
 
 def test_without_scored_slides_tissue_or_regions_the_page_says_so(review: Review, run: Path) -> None:

@@ -28,7 +28,7 @@ SCORES = "A score of 1 is exceeded by 2.5 % of the pixels of normal slides. Unus
 
 def _table(found: RegionList) -> pd.DataFrame:
     rows = [
-        (rank, one.score, one.kind, state.plain(one.label), one.region.x, one.region.y)
+        (rank, one.score, one.kind, one.label, one.region.x, one.region.y)
         for rank, one in enumerate(found.regions, start=1)
     ]
     return pd.DataFrame(rows, columns=["Rank", "Score", "Kind", "Class", "x", "y"])
