@@ -18,6 +18,9 @@ FORMULA = f"(^|[;\t\n])({_BLANK}*[=+\\-@＝＋－＠]|[\t\r\n])"
 """Pattern of the start of a formula and what may precede it: where the decimal sign is a comma, Excel splits a table at
 semicolons, and treats quotes as such only at the start of a cell."""
 
+INERT = FORMULA.replace(")(", ")'(", 1)
+"""Pattern of what ``inert`` makes of them."""
+
 Row = Iterable[Any]
 
 
@@ -28,6 +31,11 @@ class Numeral(str):
 def inert(text: str) -> str:
     """Prevent formula injection: put an apostrophe before text that a spreadsheet would read as a formula."""
     return re.sub(FORMULA, r"\1'\2", text)
+
+
+def original(text: str) -> str:
+    """Return the text that ``inert`` was given; one that already began with its apostrophe loses it."""
+    return re.sub(INERT, r"\1\2", text)
 
 
 def csv_text(rows: Iterable[Row]) -> str:

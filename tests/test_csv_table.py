@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cytoseg.csv_table import ENCODING, Numeral, csv_text, inert, write_csv
+from cytoseg.csv_table import ENCODING, Numeral, csv_text, inert, original, write_csv
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff0b1"]
 BLANKS = [" =1", "\N{NO-BREAK SPACE}=1", "\ufeff=1", "\u200b\u3000@A1", "\0-1"]
@@ -30,6 +30,11 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
 def test_a_formula_after_what_excel_takes_for_the_end_of_a_cell(text: str, expected: str) -> None:
     """Excel in German, French, ... splits at semicolons, and knows quotes only at the start of a cell."""
     assert inert(text) == expected
+
+
+@pytest.mark.parametrize("text", ["=a", " -a", "b;=a", "x\ty", "it's", "a=b", "'a", "NA", "", "\r"])
+def test_an_inert_text_gives_back_the_original(text: str) -> None:
+    assert original(inert(text)) == text
 
 
 def test_texts_become_inert_and_numbers_stay() -> None:

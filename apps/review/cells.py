@@ -17,6 +17,7 @@ import viewer
 import widgets
 
 from cytoseg.classes import ClassList
+from cytoseg.csv_table import original
 from cytoseg.errors import CytosegError
 from cytoseg.geometry import Region
 from cytoseg.objects.object_writer import CELLS
@@ -61,6 +62,9 @@ def table_of(prediction: Path) -> pd.DataFrame | None:
 def _read(path: Path, written_ns: int) -> pd.DataFrame:
     try:
         found = pd.read_csv(path, dtype={"class": str, "id": int})
+        # Read on its own, or a class named NA would be a missing value.
+        names = pd.read_csv(path, usecols=["class"], dtype=str, keep_default_na=False)["class"]
+        found["class"] = names.map({name: original(name) for name in names.unique()})
         area = area_column(found)
         for column in ("id", X, Y, area, DENSITY):
             found[column] = pd.to_numeric(found[column])
@@ -134,7 +138,9 @@ def show(found: CatalogueEntry, view: SlideView, classes: ClassList, clicked: Ma
         if len(table) > MAX_POINTS:
             st.caption(f"A random sample of {MAX_POINTS:,} objects.")
     with right:
-        st.table(counts(table).map(value_text), border="horizontal", hide_index=True)
+        counted = counts(table).map(value_text)
+        counted["Class"] = counted["Class"].map(state.plain)
+        st.table(counted, border="horizontal", hide_index=True)
         _chosen(found.key, table[table["id"].isin(chosen_ids(event))], view.mpp)
 
 

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from cytoseg.classes import ClassList
+from cytoseg.csv_table import write_csv
 from cytoseg.geometry import Region, Size
 from cytoseg.slides.pyramid import write_pyramid
 
@@ -53,6 +55,25 @@ def _clicking(monkeypatch: pytest.MonkeyPatch, x: int, y: int) -> None:
 def _texts(app: AppTest) -> str:
     parts = [*app.main.markdown, *app.caption, *app.warning, *app.subheader]
     return "\n".join(str(part.value) for part in parts).replace("\\", "")
+
+
+@pytest.mark.parametrize("name", ["=sum", "NA", "null", "*cell_a*"])
+def test_objects_of_a_class_with_an_odd_name_are_counted_and_drawn(
+    prediction: Path, cells: ModuleType, name: str
+) -> None:
+    rows = [["id", "class", cells.X, cells.Y, "area_px", cells.DENSITY], [1, name, 5.0, 5.0, 100, 0.5]]
+    write_csv(prediction / "cells.csv", rows)
+    table = cells.table_of(prediction)
+    assert cells.counts(table)["Class"].tolist() == [name]
+    (trace,) = cells._chart(table, ClassList((name, "other"), ((1, 2, 3), (4, 5, 6)), None)).data
+    assert (trace.name, list(trace.x)) == (name, [100])
+
+
+def test_a_class_name_is_no_markdown_in_the_table_of_counts(review: Review, prediction: Path, tmp_path: Path) -> None:
+    path = prediction / "cells.csv"
+    path.write_text(path.read_text().replace(",cell,", ",*cell*,"))
+    app = review("slides", "--base", str(tmp_path))
+    assert app.table[0].value["Class"].tolist() == [r"\*cell\*", "background"]
 
 
 def test_objects_are_counted_by_class_and_drawn(
