@@ -12,6 +12,7 @@ import numpy as np
 
 from cytoseg.errors import FileContentError
 from cytoseg.limits import how_to_raise, limit
+from cytoseg.quoting import short_repr
 
 Numbers = Literal["finite", "nan as null", "any"]
 
@@ -45,7 +46,7 @@ def load_json(path: Path, *, name: str | None = None, numbers: Numbers = "finite
             reader checks each number that it uses.
 
     Returns:
-        The parsed value; the last of duplicate keys wins.
+        The parsed value.
 
     Raises:
         FileContentError: If it is not a regular file, is too large or is not JSON, see ``parse_json``; also a
@@ -91,7 +92,8 @@ def parse_json(content: bytes | str, *, name: str, numbers: Numbers = "finite") 
 
     Raises:
         FileContentError: If it is not complete JSON in UTF-8, is nested deeper than ``MAX_DEPTH``, contains numbers
-            that ``numbers`` refuses or a lone surrogate, or would take more memory than CYTOSEG_MAX_JSON_MB.
+            that ``numbers`` refuses, a lone surrogate or a key twice with different values, or would take more memory
+            than CYTOSEG_MAX_JSON_MB.
     """
     try:
         data = content.encode() if isinstance(content, str) else content
@@ -144,11 +146,22 @@ def _check_depth(bare: bytes, name: str) -> None:
 def _decoder(bare: bytes, numbers: Numbers) -> json.JSONDecoder:
     """Return a decoder that checks each number only if one may be too long, because the check is slow."""
     if numbers == "any":
-        return json.JSONDecoder()
+        return json.JSONDecoder(object_pairs_hook=_with_unique_keys)
     alike = bare.translate(_DIGITS_ALIKE)
     suspicious = b"0" * 19 in alike or b"0e" in alike
     looked_at: dict[str, Any] = {"parse_int": _whole, "parse_float": _finite} if suspicious else {}
-    return json.JSONDecoder(parse_constant=_null_if_nan if numbers == "nan as null" else _refuse_constant, **looked_at)
+    of_constants = _null_if_nan if numbers == "nan as null" else _refuse_constant
+    return json.JSONDecoder(object_pairs_hook=_with_unique_keys, parse_constant=of_constants, **looked_at)
+
+
+def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its pairs; one of two different values would be lost without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key, value in pairs:
+            if found[key] != value:
+                raise ValueError(f"the key {short_repr(key)} is there twice with different values")
+    return found
 
 
 def _whole(text: str) -> int:

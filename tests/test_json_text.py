@@ -13,7 +13,7 @@ from cytoseg.json_text import MAX_DEPTH, load_json, parse_json
     [
         (b'{"a": [1, 2.5, null, true]}', {"a": [1, 2.5, None, True]}),
         (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
-        (b'{"a": 1, "a": 2}', {"a": 2}),
+        (b'{"a": [1], "b": 2, "a": [1]}', {"a": [1], "b": 2}),
         (b"[9223372036854775807, 1e5]", [2**63 - 1, 1e5]),
         (b'["99999999999999999999999999", "1e999"]', ["9" * 26, "1e999"]),
         (b"1234567890123456789012.5", 1234567890123456789012.5),
@@ -47,8 +47,9 @@ def test_json_is_read(content: bytes, value: object) -> None:
         (b'"' + b"\\" * 100_000, r"is cut off or damaged"),
         (b'["\\ud83d"]', r"holds a lone surrogate, which is half a character"),
         (b'["\\ud83d\\ude00 \\\\\\uDE00"]', r"holds a lone surrogate, which is half a character"),
+        (b'[{"a": 1, "a": 2}]', r"is cut off or damaged \(the key 'a' is there twice with different values\)"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_what_is_not_read_is_refused_in_one_line(content: bytes, why: str) -> None:
     begin = time.process_time()

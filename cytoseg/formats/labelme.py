@@ -182,6 +182,8 @@ def _read_shape(entry: object, where: str, left_px: int) -> Shape:
     if kind == "rectangle" and len(points) == _CORNERS:
         points, kind = _in_order(points), "oriented_rectangle"
     mask = _read_mask(entry.get("mask"), where, left_px) if kind == "mask" else None
+    if mask is not None:
+        points = _upper_left_first(points, mask)
     return Shape(label, kind, points, group_id, mask)
 
 
@@ -254,6 +256,14 @@ def _read_mask(value: object, where: str, left_px: int) -> NDArray[np.bool_]:
     if not mask.any():
         raise LabelError(f"{where}: the mask is empty. Delete the shape or draw it again.")
     return mask
+
+
+def _upper_left_first(corners: Points, mask: NDArray[np.bool_]) -> Points:
+    """Put the corners of a mask's box in order if they are as far apart as its sides."""
+    (left, right), (top, bottom) = (sorted(side) for side in zip(*corners, strict=True))
+    apart = np.array((bottom - top, right - left))
+    # From pixel to pixel, as labelme writes them, or from edge to edge.
+    return ((left, top), (right, bottom)) if np.all(np.abs(apart - mask.shape) <= 1.5) else corners
 
 
 def _at_its_marks(shape: Shape, sides: tuple[object, object]) -> Shape:

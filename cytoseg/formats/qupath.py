@@ -10,6 +10,7 @@ Assumptions:
 - ``properties.objectType`` (0.3: ``object_type``) is annotation, detection, cell, tile, tma_core or root. In 0.2 the
   ``id`` says the same: PathAnnotationObject, PathTileObject and so on.
 - ``nucleusGeometry`` beside ``geometry`` is the nucleus of a cell object.
+- ``geometry.plane`` holds ``z`` and ``t`` of an object that is not on the first plane.
 - Objects have no drawing order; QuPath draws small ones over large ones.
 - A region whose ``name`` is ``crop=`` and an id becomes the crop with that id, as named by `label-export`.
 - Other properties (``name``, ``isLocked``, ``measurements``, ``metadata``, ``id``) are preserved without
@@ -40,6 +41,7 @@ NOT_SCORED = "Ignore*"
 ADVICE = "Export it again from QuPath."
 _NOT_DRAWN = ("tile", "tma_core", "root", "pathtileobject", "tmacoreobject", "pathrootobject")
 _COLLECTION = "FeatureCollection"
+_NAMED = 5  # planes in a message
 _DRAW_AGAIN = "Draw it again or delete it."
 
 
@@ -118,7 +120,7 @@ def read_features(entries: Sequence[object], *, name: str, problems: list[str]) 
     Args:
         entries: Parsed JSON.
         name: Name of their file in messages.
-        problems: One sentence is added per invalid feature.
+        problems: One sentence is added per invalid feature, and if they are on several planes of a stack.
 
     Returns:
         The valid features.
@@ -130,7 +132,20 @@ def read_features(entries: Sequence[object], *, name: str, problems: list[str]) 
             features.append(_read_feature(entry, number, f"{name}, feature {number}", left_out))
         except LabelError as error:
             problems.append(str(error))
+    planes = sorted({_plane_of(feature) for feature in features if feature.shapes})
+    if len(planes) > 1:
+        shown = "; ".join(planes[:_NAMED])
+        problems.append(
+            f"{name}: its annotations are on {len(planes)} planes ({shown}), but cytoseg reads one. "
+            "Delete those on the others in QuPath."
+        )
     return GeoFile(name, tuple(features), left_out)
+
+
+def _plane_of(feature: Feature) -> str:
+    plane = feature.raw["geometry"].get("plane")
+    z, t = (plane.get("z", 0), plane.get("t", 0)) if isinstance(plane, dict) else (0, 0)
+    return f"z {short_repr(z)}, t {short_repr(t)}"
 
 
 def _entries(content: object, name: str) -> Sequence[object]:
@@ -226,6 +241,8 @@ def _read_part(kind: str, part: object, label: str, where: str) -> Shape:
             return Shape(label, "line" if len(points) == 2 else "linestrip", points, where=where)
         case _:
             rings = [_ring(ring, where) for ring in _list(part, "coordinates", where)]
+            if any(set(hole) == set(rings[0]) for hole in rings[1:]):
+                raise LabelError(f"{where}: a hole covers all of it. {_DRAW_AGAIN}")
             return Shape(label, "polygon", rings[0], holes=tuple(rings[1:]), where=where)
 
 

@@ -220,8 +220,10 @@ def _refuse_size(size: Size, name: str) -> None:
 
 
 def _pixels(image: ImageFile.ImageFile, source: Path | bytes, name: str) -> NDArray[np.uint8]:
+    _check_palette(image, name)
     if image.format == "PNG":
         depth = _start(source, "")[_PNG_DEPTH]
+        _scale_transparency(image, depth)
         if depth == 16:
             # Pillow drops the low byte of 16-bit colours and clips 16-bit grey.
             values = np.atleast_3d(_png_values(source))
@@ -237,6 +239,23 @@ def _pixels(image: ImageFile.ImageFile, source: Path | bytes, name: str) -> NDAr
     if image.has_transparency_data:
         return on_white(np.asarray(image.convert("RGBA")))
     return np.asarray(image.convert("RGB"))
+
+
+def _check_palette(image: ImageFile.ImageFile, name: str) -> None:
+    """Refuse indices without a colour, which Pillow reads as black."""
+    if image.mode != "P" or image.palette is None:
+        return
+    largest = int(np.asarray(image).max())  # decodes it, which may read the palette, too
+    colours = len(image.palette.palette) // len(image.palette.mode)
+    if largest >= colours:
+        raise SlideError(f"{name}: uses colour {largest} of a palette of {colours}. Export it again.")
+
+
+def _scale_transparency(image: ImageFile.ImageFile, depth: int) -> None:
+    """Scale the transparent grey of a PNG like its pixels: Pillow leaves it as stored in 2 or 4 bits."""
+    grey = image.info.get("transparency")
+    if depth in (2, 4) and image.mode == "L" and isinstance(grey, int) and grey < 2**depth:
+        image.info["transparency"] = grey * (255 // (2**depth - 1))
 
 
 def _png_values(source: Path | bytes) -> NDArray[Any]:

@@ -46,9 +46,10 @@ def find_plane(tif: Any, *, name: str) -> Plane:
         name: Its name in messages.
 
     Raises:
-        SlideError: If there are several channels, time points, or undeclared pages.
+        SlideError: If there are several channels, time points, or undeclared pages, or the first is a thumbnail.
     """
     first, scenes = tif.pages[0], _scenes(tif)
+    _refuse_thumbnail(first, name)
     alike = sum((page.shape, page.photometric) == (first.shape, first.photometric) for page in _full_pages(tif))
     if len(scenes) > 1 or (scenes and alike > 1):
         return _of_ome(tif, scenes, name)
@@ -75,6 +76,17 @@ def _larger_than_first(tif: Any) -> Plane | None:
     others = sorted((page for page in pages if page is not best), key=lambda page: -page.imagewidth)
     note = f"page {pages.index(best) + 1} of {len(pages)} (the largest)"
     return Plane(best, (*(best.pages or ()), *others), {}, note)
+
+
+def _refuse_thumbnail(first: Any, name: str) -> None:
+    """Refuse a file with the image below its thumbnail, as in raw files of cameras (DNG)."""
+    for page in first.pages or ():
+        if page.imagewidth > first.imagewidth and page.imagelength > first.imagelength:
+            small, large = (f"{each.imagewidth} x {each.imagelength} px" for each in (first, page))
+            raise SlideError(
+                f"{name}: its first image of {small} is a thumbnail of one of {large} below it, as in a camera's raw "
+                "file. Export it as 8-bit RGB."
+            )
 
 
 def _full_pages(tif: Any) -> list[Any]:

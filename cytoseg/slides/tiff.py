@@ -30,6 +30,8 @@ WHITE = 255
 
 _KINDS = {"MINISWHITE": 1, "MINISBLACK": 1, "PALETTE": 1, "RGB": 3, "YCBCR": 3, "SEPARATED": 4}
 _PREMULTIPLIED, _ALPHA = 1, 2  # ExtraSamples values; 0 means unspecified
+_LAYOUTS = (1, 2)  # PlanarConfiguration: channels interleaved, or one after the other
+_CMYK = 1  # InkSet
 _SAMPLED = 16  # tiles of the coarsest level
 _CONVERT = "convert it, for example with: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
 
@@ -254,12 +256,20 @@ def _check_page(page: Any, name: str) -> None:
         found = f"{page.samplesperpixel} channels of the kind {kind}"
     elif page.compression not in tifffile.TIFF.DECOMPRESSORS or page.compression == 6:
         found = f"the compression {getattr(page.compression, 'name', page.compression)}"
-    elif chroma := odd_chroma(page):
-        found = chroma
+    elif storage := _odd_storage(page, kind):
+        found = storage
     elif 0 in (page.imagewidth, page.imagelength) or (page.is_tiled and page.tilelength < 1):
         found = "no pixels"
     if found:
         raise SlideError(f"{name}: holds {found}, which cytoseg cannot read. Export it as 8-bit RGB.")
+
+
+def _odd_storage(page: Any, kind: str) -> str:
+    if page.planarconfig not in _LAYOUTS:
+        return f"channels laid out in the unknown way {int(page.planarconfig)}"
+    if kind == "SEPARATED" and page.tags.valueof("InkSet", _CMYK) != _CMYK:
+        return "inks other than those of CMYK"
+    return odd_chroma(page)
 
 
 def _pyramid(plane: Plane) -> list[Any]:

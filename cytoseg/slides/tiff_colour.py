@@ -14,6 +14,8 @@ _SIZ, _COD, _START_OF_TILE = 0x51, 0x52, 0x90
 _SYCC_BOX = b"colr\1\0\0\0\0\0\x12"  # JP2 colour spaces that the library converts to RGB
 _HALVED = ((2, 1), (2, 2))
 _PACKED = "colours at half width or height without JPEG"
+_REDUCED = "YCbCr whose black and white are not 0 and 255"
+_FULL_RANGES = ((0, 255, 128, 255, 128, 255), (0, 255, 0, 255, 0, 255))  # values of ReferenceBlackWhite
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ def odd_chroma(page: Any) -> str:
         page: A tifffile.TiffPage whose file is open.
     """
     if page.compression not in _JPEG2000S:
-        return _PACKED if page.is_subsampled and page.compression not in _JPEGS else ""
+        if page.compression in _JPEGS:
+            return ""
+        return _PACKED if page.is_subsampled else _REDUCED if stores_ycbcr(page) and _has_reduced_range(page) else ""
     stream = _codestream(_head(page))
     if stream is None or len(set(stream.steps)) == 1:
         return ""
@@ -75,6 +79,13 @@ def odd_chroma(page: Any) -> str:
     if plain and page.compression != _APERIO_RGB:
         return ""
     return f"JPEG 2000 whose channels have samples every {' and '.join(f'{x}x{y}' for x, y in stream.steps)} px"
+
+
+def _has_reduced_range(page: Any) -> bool:
+    parts = page.tags.valueof("ReferenceBlackWhite")
+    if not isinstance(parts, tuple) or len(parts) != 12:
+        return False
+    return tuple(above / (below or 1) for above, below in zip(parts[::2], parts[1::2], strict=True)) not in _FULL_RANGES
 
 
 def _head(page: Any) -> bytes:

@@ -3,20 +3,23 @@
 import math
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.slides.declared_size import refuse_bomb, refuse_large_tiles
-from cytoseg.slides.jpeg_end import ends_in_zeros
+from cytoseg.slides.jpeg_end import is_cut_off
 from cytoseg.slides.parser_errors import DAMAGE
 
 _LEAST_OFFSET = 8
 """First byte behind the header, where data may lie."""
 
+_UNCOMPRESSED, _SEPARATE = 1, 2  # values of Compression and PlanarConfiguration
 _TILE_TAGS = (273, 279, 324, 325)  # offsets and lengths of tiles or strips
 _POSITION = threading.Lock()
 
@@ -82,7 +85,7 @@ class TileTable:
                 ) from error
             if len(data) < count:
                 raise SlideError(f"{self._path.name}: truncated, {tile} is cut off. Copy the file again.")
-            if ends_in_zeros(data):
+            if is_cut_off(data):
                 raise SlideError(f"{self._path.name}: {tile} is damaged (its end is missing). Copy the file again.")
             try:
                 refuse_bomb(data)
@@ -94,17 +97,43 @@ class TileTable:
 
 
 def gaps(page: Any) -> str:
-    """Describe the tiles or strips of a page without data, which tifffile fills with 0, or from the wrong place.
+    """Describe what a page lacks: tifffile fills its place with 0, or with whatever follows in the file.
 
     Args:
-        page: A tifffile.TiffPage.
+        page: A tifffile.TiffPage whose file is open.
 
     Returns:
-        ``3 of 12 tiles or strips hold no data``; empty if there are none.
+        ``3 of 12 tiles or strips hold no data``; empty if it is complete.
     """
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     empty = sum(not count or offset < _LEAST_OFFSET for offset, count in parts)
-    return f"{empty} of {len(parts)} tiles or strips hold no data" if empty else ""
+    if empty:
+        return f"{empty} of {len(parts)} tiles or strips hold no data"
+    planes = int(page.samplesperpixel) if page.planarconfig == _SEPARATE else 1
+    if len(parts) < (expected := planes * _per_plane(page)):
+        return f"lists {len(parts)} tiles or strips where {expected} are needed"
+    row_bits = page.imagewidth * page.samplesperpixel * page.bitspersample
+    needed, listed = -(-row_bits // 8) * page.imagelength, sum(count for _, count in parts)
+    if page.compression == _UNCOMPRESSED and listed < needed:
+        return f"lists {listed:,} bytes where {needed:,} are needed"
+    return _cut_off(page, parts) if page.compression in tifffile.TIFF.IMAGE_COMPRESSIONS else ""
+
+
+def _per_plane(page: Any) -> int:
+    """Count the tiles or strips of one colour plane, or of all if they are interleaved."""
+    width, height = int(page.imagewidth), int(page.imagelength)
+    if page.is_tiled:
+        return math.ceil(width / int(page.tilewidth)) * math.ceil(height / int(page.tilelength))
+    return math.ceil(height / min(int(page.rowsperstrip) or height, height))
+
+
+def _cut_off(page: Any, parts: Sequence[tuple[int, int]]) -> str:
+    file = page.parent.filehandle
+    for number, (offset, count) in enumerate(parts):
+        file.seek(offset)
+        if is_cut_off(file.read(count)):
+            return f"the end of tile or strip {number} is missing"
+    return ""
 
 
 def _read_at(descriptor: int, count: int, offset: int) -> bytes:

@@ -353,6 +353,30 @@ def test_a_mask_that_was_moved_keeps_its_pixels(
 
 
 @pytest.mark.parametrize(
+    ("points", "first"),
+    [([[4, 2], [2, 1]], (2, 1)), ([[5, 1], [2, 3]], (2, 1)), ([[2, 1], [1, 0]], (2, 1))],
+)
+def test_a_mask_begins_at_the_upper_left_corner_of_its_box(
+    tmp_path: Path, write_labelme: Write, points: list[list[float]], first: tuple[float, float]
+) -> None:
+    """Points that are not the box of the mask, such as its place and something else, are left in their order."""
+    mask = {"label": "cell", "shape_type": "mask", "points": points, "mask": base64_png([[0, 1, 0], [1, 1, 1]])}
+    (shape,) = read_well(write_labelme(tmp_path, "a", [mask])).annotation.shapes
+    assert shape.points[0] == first
+
+
+def test_a_key_with_two_values_is_refused(tmp_path: Path, write_labelme: Write, square: dict[str, Any]) -> None:
+    """The shapes of the first list were lost without a word."""
+    path = write_labelme(tmp_path, "a", [square])
+    path.write_text(path.read_text().replace('{"', '{"shapes": [], "', 1))
+    (problem,) = problems_of(path)
+    assert problem == (
+        "a.json: is cut off or damaged (the key 'shapes' is there twice with different values). Save it again in "
+        "labelme."
+    )
+
+
+@pytest.mark.parametrize(
     ("points", "corner"),
     [([[2, 1], [4, 2]], (0, 0)), ([[2, 1], [5, 3]], (0, 0)), ([[0, 0], [5, 3]], (0, 0)), ([[1, 2], [6, 5]], (1, 2))],
 )

@@ -187,6 +187,7 @@ def test_a_file_that_is_no_geojson_is_refused(tmp_path: Path, text: str, message
         (geometry("Polygon", [[[0, 0], [9, 0], [0, 0]]]), "a ring has at least 3 corners, found 2"),
         (geometry("Polygon", [[[0, 0]]]), "a ring has at least 3 corners, found 1"),
         (geometry("Polygon", [[[0, 0], [9, 0], [9, 9]], []]), "a ring has at least 3 corners, found 0"),
+        (geometry("Polygon", [[[0, 0], [9, 0], [9, 9]], [[9, 0], [0, 0], [9, 9]]]), "a hole covers all of it"),
         (geometry("Polygon", [[[0], [9, 0], [9, 9]]]), "coordinates must be lists of [x, y], found [[0]"),
         (geometry("Polygon", ["ring"]), "coordinates must be lists of [x, y], found 'ring'"),
         (geometry("Polygon", None), "'coordinates' is null, but must be a list"),
@@ -227,3 +228,26 @@ def test_a_line_of_too_many_points_is_refused(tmp_path: Path) -> None:
     assert problems_of(tmp_path / "s.geojson") == [
         "s.geojson, feature 1: a line has at most 100,000 points, found 100,002. Draw it again or delete it."
     ]
+
+
+def on_plane(plane: object) -> dict[str, Any]:
+    made = box("cell", 0, 0, 2, 2)
+    made["geometry"]["plane"] = plane
+    return made
+
+
+def test_annotations_on_one_plane_of_a_stack_are_read(tmp_path: Path, write_geojson: Write) -> None:
+    path = write_geojson(tmp_path / "s.geojson", on_plane({"c": -1, "z": 3, "t": 0}), on_plane({"c": 2, "z": 3}))
+    assert len(read(path).features) == 2
+
+
+@pytest.mark.parametrize("plane", [None, {"z": 0, "t": 4}, {"z": [1]}])
+def test_annotations_on_several_planes_are_refused(tmp_path: Path, write_geojson: Write, plane: object) -> None:
+    """They were painted over each other."""
+    path = write_geojson(tmp_path / "s.geojson", on_plane({"c": -1, "z": 3, "t": 0}), on_plane(plane))
+    (problem,) = problems_of(path)
+    assert re.match(
+        r"s\.geojson: its annotations are on 2 planes \(z .*, t \d; z .*, t \d\), but cytoseg reads one\. Delete those "
+        r"on the others in QuPath\.$",
+        problem,
+    )

@@ -139,6 +139,41 @@ def test_palette_with_a_transparent_colour(four_colours: Pixels) -> None:
     assert_array_equal(read_picture(file.getvalue(), name="a.png"), expected)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_transparent_grey_of_few_bits_becomes_white(bits: int) -> None:
+    values, steps = np.arange(2**bits, dtype=np.uint8), 255 // (2**bits - 1)
+    row = np.packbits(np.unpackbits(values[:, None], axis=1)[:, 8 - bits :].ravel())
+    clear = 2**bits - 2  # the brightest but one, or black of one bit
+    chunks = [
+        (b"IHDR", struct.pack(">2I5B", len(values), 1, bits, 0, 0, 0, 0)),
+        (b"tRNS", struct.pack(">H", clear)),
+        (b"IDAT", zlib.compress(b"\0" + row.tobytes())),
+        (b"IEND", b""),
+    ]
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    found = read_picture(content, name="a.png")
+    assert found[0, :, 0].tolist() == [255 if i == clear else int(i) * steps for i in values]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_an_index_without_a_colour_is_refused(kind: str) -> None:
+    image = Image.fromarray(np.array([[0, 1], [2, 3]], np.uint8), "L")
+    image.putpalette(bytes(range(12)))
+    file = io.BytesIO()
+    image.save(file, kind)
+    content = file.getvalue()
+    assert_array_equal(read_picture(content, name="a")[1, 1], [9, 10, 11])
+    if kind == "PNG":
+        at = content.index(b"PLTE")
+        cut = struct.pack(">I", 9) + b"PLTE" + bytes(range(9))
+        end = at + 4 + int.from_bytes(content[at - 4 : at], "big") + 4
+        content = content[: at - 4] + cut + struct.pack(">I", zlib.crc32(cut[4:])) + content[end:]
+        with pytest.raises(SlideError, match=r"^a: uses colour 3 of a palette of 3\. Export it again\."):
+            read_picture(content, name="a")
+
+
 def test_grey_and_one_bit(four_colours: Pixels) -> None:
     grey = four_colours[..., 0]  # 200 0 above 0 200
     expected = np.repeat(grey[..., None], 3, axis=2)

@@ -181,3 +181,16 @@ def test_imagej_planes_without_headers_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(path, stack(4), imagej=True, photometric="rgb", metadata={"axes": "ZYXS"}, truncate=True)
     with pytest.raises(SlideError, match=r"contains 4 z-planes, of which only 1 were found"):
         open_slide(path)
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_an_image_below_its_thumbnail_is_not_taken_for_it(tmp_path: Path, tile: tuple[int, int] | None) -> None:
+    """Raw files of cameras have the thumbnail first, and the image in a SubIFD."""
+    path, pixels = tmp_path / "a.tif", stack(1, 80)[0]
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(pixels[::4, ::4], photometric="rgb", tile=tile, subifds=1, subfiletype=1, metadata=None)
+        tif.write(pixels, photometric="rgb", tile=tile, metadata=None)
+    with pytest.raises(
+        SlideError, match=r"^a\.tif: its first image of 20 x 20 px is a thumbnail of one of 80 x 80 px below it, as in"
+    ):
+        open_slide(path)

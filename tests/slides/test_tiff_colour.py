@@ -7,7 +7,9 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
@@ -93,3 +95,29 @@ def test_a_damaged_codestream_is_refused(tmp_path: Path, content: bytes) -> None
     path = tile(tmp_path / "a.svs", b"junk" + content, 33003)
     with pytest.raises(SlideError, match=r"a.svs: tile 0 at x 0, y 0 is damaged"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("limits", "is_read"), [((0, 255, 128, 255, 128, 255), True), ((15, 235, 128, 240, 128, 240), False)]
+)
+def test_ycbcr_of_a_reduced_range_is_refused(
+    tmp_path: Path, drawn: Pixels, limits: tuple[int, ...], is_read: bool
+) -> None:
+    """Video stores black as 16 and white as 235: such colours were read as paler ones."""
+    path, stored = tmp_path / "a.tif", np.asarray(Image.fromarray(drawn).convert("YCbCr"))
+    tag = (532, "2I", 6, tuple(number for limit in limits for number in (limit, 1)), True)
+    tifffile.imwrite(path, stored, photometric="ycbcr", compression="lzw", subsampling=(1, 1), extratags=[tag])
+    if is_read:
+        assert abs(read_picture(path, name="a.tif").astype(int) - drawn).max() <= 3
+        return
+    with pytest.raises(SlideError, match=r"^a\.tif: holds YCbCr whose black and white are not 0 and 255, which"):
+        read_picture(path, name="a.tif")
+
+
+def test_inks_other_than_those_of_cmyk_are_refused(tmp_path: Path, drawn: Pixels) -> None:
+    path, inks = tmp_path / "a.tif", np.dstack([255 - drawn, np.zeros(drawn.shape[:2], np.uint8)])
+    tifffile.imwrite(path, inks, photometric="separated")
+    assert abs(read_picture(path, name="a.tif").astype(int) - drawn).max() == 0
+    tifffile.imwrite(path, inks, photometric="separated", extratags=[(332, "H", 1, 2, True)])
+    with pytest.raises(SlideError, match=r"^a\.tif: holds inks other than those of CMYK, which"):
+        read_picture(path, name="a.tif")
