@@ -10,6 +10,9 @@ from cytoseg.classes import IGNORE
 from cytoseg.errors import ArrayError
 from cytoseg.quoting import short_repr
 
+_NOT_IN_ORDER = (str, bytes, set, frozenset, dict)
+"""Iterables that are no list of names: letters, no order, or keys whose values may say another order."""
+
 RANGES = ("0..255", "0..1")
 """Value ranges of images: 8-bit integers, and floating point."""
 
@@ -34,13 +37,20 @@ def as_picture(image: object, *, value_range: str = "0..255", name: str = "the i
         raise ArrayError(
             f"{name}: has type {type(image).__name__}, but must be a NumPy array. Pass numpy.asarray(image)."
         )
-    pixels = _uint8(image, value_range, name)
+    pixels = _uint8(_unmasked(image, name=name, fill="fill_value"), value_range, name)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
         hint = " Leave the alpha channel out: image[..., :3]." if pixels.shape[2:] == (4,) else ""
         raise ArrayError(f"{name}: has shape {image.shape}, but must be (H, W, 3) RGB or (H, W) grey.{hint}")
     return pixels if pixels.shape[2] == 3 else pixels.repeat(3, axis=2)
+
+
+def _unmasked(array: NDArray[Any], *, name: str, fill: str) -> NDArray[Any]:
+    """Convert subclasses such as np.matrix; refuse masked elements, whose values mean nothing."""
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise ArrayError(f"{name}: has masked elements, whose values are undefined. Pass array.filled({fill}).")
+    return np.asarray(array)
 
 
 def _uint8(image: NDArray[Any], value_range: str, name: str) -> NDArray[np.uint8]:
@@ -77,6 +87,7 @@ def as_label_map(label_map: object, *, classes: int, name: str = "the label map"
         found = f"{label_map.dtype} {label_map.shape}" if is_array else type(label_map).__name__  # type: ignore[attr-defined] # an array
         hint = " Pass label_map.astype(int)." if is_array and label_map.dtype == bool else ""  # type: ignore[attr-defined] # an array
         raise ArrayError(f"{name}: is {found}, but must be an array (H, W) of whole numbers, the class ids.{hint}")
+    label_map = _unmasked(label_map, name=name, fill=str(IGNORE))
     strange = label_map[(label_map != IGNORE) & ((label_map < 0) | (label_map >= classes))]
     if strange.size:
         raise ArrayError(
@@ -128,7 +139,7 @@ def as_groups(groups: object, *, images: int) -> list[str] | None:
     """
     if groups is None:
         return None
-    is_list = isinstance(groups, Iterable) and not isinstance(groups, str | bytes)
+    is_list = isinstance(groups, Iterable) and not isinstance(groups, _NOT_IN_ORDER)
     found = [str(group) for group in groups] if is_list else []  # type: ignore[attr-defined] # an iterable
     if len(found) != images:
         raise ArrayError(f"groups: {len(found)} for {images} images. Pass one for each, such as its slide.")
@@ -144,7 +155,7 @@ def as_class_names(classes: object) -> tuple[str, ...]:
     Raises:
         ArrayError: If it is not a list of different texts.
     """
-    names = [] if isinstance(classes, str) or not isinstance(classes, Iterable) else list(classes)
+    names = list(classes) if isinstance(classes, Iterable) and not isinstance(classes, _NOT_IN_ORDER) else []
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ArrayError(
             f"classes: found {short_repr(classes)}, but a list of names is wanted, each once: "

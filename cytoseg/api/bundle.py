@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoseg.api.arguments import as_overrides, as_path
 from cytoseg.api.arrays import as_picture
 from cytoseg.devices import pick_device
-from cytoseg.errors import CheckpointError, PredictionError
+from cytoseg.errors import CheckpointError, PredictionError, SlideError
 from cytoseg.interpreter import bundle as saved
 from cytoseg.predict.array import predict_array
 from cytoseg.predict.slide_task import attempt
@@ -116,6 +117,7 @@ class Bundle:
 
         Raises:
             CheckpointError: If the bundle is not saved, or is of an older version without a recipe.
+            RecipeError: If an override is wrong.
             SlideError: If the slide cannot be opened.
             PredictionError: If it cannot be predicted or the results cannot be written.
         """
@@ -127,9 +129,14 @@ class Bundle:
             raise CheckpointError(
                 f"{self._folder}: a bundle written by an older version, without its recipe. Train it again."
             )
-        open_slide(Path(path)).close()  # report a bad file before starting
+        path, out, overrides = (
+            as_path(path, error=SlideError),
+            as_path(out, error=PredictionError),
+            as_overrides(overrides),
+        )
+        open_slide(path).close()  # report a bad file before starting
         recipe = recipe_of(self._content.recipe, [f"training.device={self._device}", *overrides], where=self._folder)
-        task = slide_task(Path(path), recipe=recipe, bundle=self._folder, out=Path(out))
+        task = slide_task(path, recipe=recipe, bundle=self._folder, out=out)
         outcome = attempt(task)
         if outcome.trace is not None:
             raise RuntimeError(outcome.trace)
@@ -143,7 +150,7 @@ class Bundle:
         Raises:
             CheckpointError: If it cannot be written.
         """
-        saved.save_bundle(Path(folder), self._content)
+        saved.save_bundle(as_path(folder, error=CheckpointError, is_new=True), self._content)
 
     def _tiles(self) -> tuple[int, int, int]:
         """Return side and overlap of tiles, and the batch size."""
@@ -164,7 +171,7 @@ def load_bundle(path: str | PathLike[str], *, device: str = "auto") -> Bundle:
     Raises:
         CheckpointError: If it is missing, damaged or not a bundle.
     """
-    folder = Path(path)
+    folder = as_path(path, error=CheckpointError)
     if (folder / BUNDLE).is_dir():
         raise CheckpointError(f"{folder}: is a run folder, not a bundle. Load {folder / BUNDLE}.")
     return Bundle(saved.load_bundle(folder), folder=folder, device=device)

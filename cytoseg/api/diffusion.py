@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
 
+from cytoseg.api.arguments import as_overrides, as_path
 from cytoseg.commands import train_ddpm
+from cytoseg.errors import RecipeError
 from cytoseg.recipe import load_recipe
 
 
@@ -24,6 +26,6 @@ def train_diffusion(recipe: str | PathLike[str], *, overrides: Sequence[str] = (
         SlideError: If slides are missing, damaged or too small.
         CheckpointError: If there are checkpoints already and ``resume`` is not set, or one cannot be written.
     """
-    name = fspath(recipe)
-    train_ddpm.run(name, list(overrides), resume=resume)
-    return load_recipe(name, overrides).run_folder() / "ddpm"
+    name, values = fspath(as_path(recipe, error=RecipeError)), as_overrides(overrides)
+    train_ddpm.run(name, values, resume=resume)
+    return load_recipe(name, values).run_folder() / "ddpm"

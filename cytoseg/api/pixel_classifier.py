@@ -13,6 +13,7 @@ import sklearn.exceptions
 from numpy.typing import NDArray
 from torch import nn
 
+from cytoseg.api.arguments import as_path, as_texts
 from cytoseg.api.arrays import as_class_names, as_groups, as_label_maps, as_list, as_picture
 from cytoseg.api.bundle import Bundle, Prediction
 from cytoseg.api.scores import evaluate
@@ -117,7 +118,8 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
             groups: The slide of each image; calibration holds out whole groups.
 
         Raises:
-            ArrayError: If images, label maps or groups do not match, or ``classes`` are not different names.
+            ArrayError: If images, label maps or groups do not match, or ``classes`` are not different names, or
+                ``extractors`` is not a list of texts.
             LabelError: If fewer than two classes are labelled.
             RecipeError: If a parameter is out of range.
             CheckpointError: If the backbone is unknown or damaged.
@@ -125,6 +127,7 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         names = None if self.classes is None else as_class_names(self.classes)
         if isinstance(self.extractors, str):
             raise ArrayError(f"extractors: {self.extractors!r} is one text. Pass a list: [{self.extractors!r}].")
+        as_texts(self.extractors, name="extractors", error=ArrayError)
         pictures = self._pictures(images)
         maps = as_label_maps(label_maps, pictures, 255 if names is None else len(names))
         slides = as_groups(groups, images=len(maps))
@@ -210,8 +213,9 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
 
     def _network(self) -> tuple[nn.Module, Architecture, Mapping[str, object]]:
         """Load the backbone; a network without weights if no extractor uses it."""
+        folder = as_path(self.backbone, error=CheckpointError)
         try:
-            network, architecture, origin = load_backbone(find_base_model(Path(self.backbone)))
+            network, architecture, origin = load_backbone(find_base_model(folder))
         except CheckpointError as error:
             raise CheckpointError(_with_parameters(error)) from error
         return (network, architecture, origin) if "ddpm" in self.extractors else (nn.Identity(), architecture, {})

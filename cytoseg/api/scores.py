@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoseg.api.arguments import as_seed
 from cytoseg.api.arrays import as_class_names, as_groups, as_label_map, as_label_maps, as_list
 from cytoseg.api.bundle import Prediction
 from cytoseg.errors import ArrayError
@@ -54,7 +55,7 @@ def evaluate(
 
     Raises:
         ArrayError: If there is nothing to score, numbers or sizes differ, an id is beyond the classes, or these are not
-            different names.
+            different names, or the seed is not a whole number from 0.
     """
     classes = as_class_names(classes)
     if isinstance(predictions, np.ndarray) and predictions.ndim == 3:
@@ -72,7 +73,7 @@ def evaluate(
     for group, true, predicted in zip(names, truth, found, strict=True):
         by_group.setdefault(group, []).append(confusion_counts(true, predicted, len(classes)))
     tables = np.stack([np.sum(by_group[group], axis=0) for group in sorted(by_group)])
-    scores, miou = pooled_scores(tables, classes, seed=seed)
+    scores, miou = pooled_scores(tables, classes, seed=as_seed(seed))
     by_name = slide_scores(by_group)
     ordered = by_name if groups is not None else tuple(sorted(by_name, key=lambda entry: int(entry.slide)))
     return Evaluation(scores, miou, ordered, tables.sum(axis=0))

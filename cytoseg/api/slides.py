@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoseg.api.arguments import as_path
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Level, Region, Size
 from cytoseg.limits import how_to_raise, limit
@@ -27,7 +28,7 @@ class Slide:
     """
 
     def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+        self._reader, self._is_closed = reader, False
 
     def __repr__(self) -> str:
         size = f"{self.size.width}x{self.size.height}"
@@ -66,8 +67,11 @@ class Slide:
             (height, width, 3) uint8 RGB.
 
         Raises:
-            SlideError: If a side is not positive, the result has too many pixels, or the file is damaged there.
+            SlideError: If the slide is closed, a side is not positive, the result has too many pixels, or the file is
+                damaged there.
         """
+        if self._is_closed:
+            raise SlideError(f"{self.path.name}: is closed. Open it again.")
         x, y, width, height = _whole(region, 4, "region (x, y, width, height)")
         out = (width, height) if size is None else _whole(size, 2, "size (width, height)")
         if min(width, height, *out) < 1:
@@ -85,7 +89,8 @@ class Slide:
             ) from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; it cannot be read any more."""
+        self._is_closed = True
         self._reader.close()
 
     def __enter__(self) -> Self:
@@ -104,7 +109,7 @@ def open_slide(path: str | PathLike[str]) -> Slide:
     Raises:
         SlideError: If the file is missing, empty, damaged or not supported.
     """
-    return Slide(slides.open_slide(Path(path)))
+    return Slide(slides.open_slide(as_path(path, error=SlideError)))
 
 
 def _whole(value: object, count: int, what: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from cytoseg.api.arrays import as_groups, as_label_map, as_label_maps, as_list, as_picture
+from cytoseg.api.arrays import as_class_names, as_groups, as_label_map, as_label_maps, as_list, as_picture
 from cytoseg.errors import ArrayError
 
 GREY = np.array([[0, 51], [102, 255]], np.uint8)
@@ -113,3 +113,27 @@ def test_groups_are_one_for_each_image() -> None:
     for wrong in (7, "abc"):
         with pytest.raises(ArrayError, match="groups: 0 for 3 images"):
             as_groups(wrong, images=3)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+def test_a_matrix_is_an_array() -> None:
+    np.testing.assert_array_equal(as_picture(np.asmatrix(GREY))[..., 0], GREY)
+    assert type(as_label_map(np.asmatrix([[0, 1]]), classes=2)) is np.ndarray
+
+
+def test_masked_elements_are_refused() -> None:
+    """They were read with the values below the mask."""
+    np.testing.assert_array_equal(as_picture(np.ma.array(GREY))[..., 0], GREY)
+    with pytest.raises(ArrayError, match=r"^the image: has masked elements, .* Pass array\.filled\(fill_value\)\.$"):
+        as_picture(np.ma.masked_less(GREY, 60))
+    with pytest.raises(ArrayError, match=r"^the label map: has masked elements, .* Pass array\.filled\(255\)\.$"):
+        as_label_map(np.ma.masked_equal(np.array([[0, 1]]), 1), classes=2)
+
+
+@pytest.mark.parametrize("names", [{"glass", "cell"}, frozenset(["glass"]), {"cell": 1, "glass": 0}, b"ab"])
+def test_names_without_an_order_are_refused(names: object) -> None:
+    """The order of a set changes from run to run, and so would the ids."""
+    with pytest.raises(ArrayError, match=r"^classes: found .*, but a list of names is wanted, each once"):
+        as_class_names(names)
+    with pytest.raises(ArrayError, match=r"^groups: 0 for 2 images"):
+        as_groups(names, images=2)
