@@ -32,6 +32,9 @@ TITLES: Mapping[Verdict, tuple[str, str]] = {
 }
 
 
+ANOTHER_MODEL = "Predicted with another model than the run has now. Predict the slide again to use the present one."
+
+
 def sign_offs_of_run(run: Path) -> list[Entry]:
     """Read the sign-offs of a run, oldest first.
 

@@ -4,13 +4,14 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from cytoseg.classes import ClassList, SavedClasses
 from cytoseg.errors import CytosegError
 from cytoseg.json_text import load_json
+from cytoseg.predict.sign_off_file import bundle_hash, bundle_of
 from cytoseg.predict.summary import SUMMARY_FILE, ClassArea
 from cytoseg.records import RecordFile
 from cytoseg.running import Running, running_in
@@ -37,6 +38,7 @@ class Summary:
 @dataclass(frozen=True)
 class _BundleState:
     classes: SavedClasses
+    sha256: dict[str, str] = field(default_factory=dict)
 
 
 _NOT_JSON = "the file is not complete JSON"
@@ -146,6 +148,21 @@ def read_classes(run: Path) -> ClassList | None:
     if not _is_there(path):
         return None
     return _STATE.read(path, name=_name(path)).classes.class_list()
+
+
+def is_of_another_model(run: Path, prediction: Path) -> bool:
+    """Return whether a slide was predicted with another bundle than the run has now; False if either is unknown.
+
+    Args:
+        run: The run folder.
+        prediction: Folder of the slide's results.
+    """
+    path, made_with = run / "interpreter" / "bundle" / "state.json", bundle_of(prediction)
+    try:
+        weights = _STATE.read(path, name=_name(path)).sha256 if made_with and _is_there(path) else {}
+    except CytosegError:  # the commands that use the bundle say what is wrong with it
+        return False
+    return bool(weights) and bundle_hash(weights) != made_with
 
 
 def predictions(run: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,10 +95,14 @@ def bundle_of(prediction: Path) -> str:
         64 hexadecimal digits: SHA-256 over the names and hashes of the bundle's weights.
     """
     try:
-        hashes = summary_of(prediction).provenance["bundle"]["sha256"]
-        named = sorted((str(name), str(found)) for name, found in hashes.items())
+        return bundle_hash(summary_of(prediction).provenance["bundle"]["sha256"])
     except (LookupError, TypeError, AttributeError):
         return ""
+
+
+def bundle_hash(weights: Mapping[str, str]) -> str:
+    """Return one hash for a bundle from the hashes of its weights by name; see ``bundle_of``."""
+    named = sorted((str(name), str(found)) for name, found in weights.items())
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 

@@ -280,6 +280,31 @@ def test_a_slide_that_needs_labels_is_so_in_the_table_and_in_the_exports(
     assert "needs labels by Anna" in report_page(run)
 
 
+def test_a_prediction_of_another_model_is_named_as_such(review: Review, run: Path, tmp_path: Path) -> None:
+    summary, bundle = run / "predictions" / "board" / "summary.json", run / "interpreter" / "bundle"
+    found = json.loads(summary.read_text())
+    found["provenance"]["bundle"] = {"sha256": {"ensemble": "1"}}
+    summary.write_text(json.dumps(found))
+    bundle.mkdir(parents=True)
+    classes = {"names": ["cell"], "colours": [[0, 0, 0]], "fill": None}
+    for weights, told in (("1", False), ("2", True)):
+        (bundle / "state.json").write_text(json.dumps({"classes": classes, "sha256": {"ensemble": weights}}))
+        app = opened(review, "predict", run, tmp_path)
+        assert ("Predicted with another model than the run has now." in texts(app)) == told
+        app = app.switch_page("pages/slides.py").run()
+        assert ("Predicted with another model than the run has now." in texts(app)) == told
+
+
+def test_predictions_without_their_slide_are_counted(review: Review, run: Path, tmp_path: Path) -> None:
+    assert "Not listed" not in texts(opened(review, "predict", run, tmp_path))
+    shutil.copytree(run / "predictions" / "board", run / "predictions" / "lost")
+    summary = run / "predictions" / "lost" / "summary.json"
+    summary.write_text(summary.read_text().replace("board.ome.tif", "lost.ome.tif"))
+    app = opened(review, "predict", run, tmp_path)
+    assert "Not listed (1): lost. Each slide was moved, deleted or replaced after its prediction." in texts(app)
+    assert "Predicted slides (1)" in [str(found.value) for found in app.subheader]
+
+
 def test_an_earlier_sign_off_is_written_beside_the_results(review: Review, run: Path, tmp_path: Path) -> None:
     sign_off(log_of(run, None), SignOff("Ben", "sighted", "board", "rejected"))
     assert _links(opened(review, "predict", run, tmp_path))["Report"] == "/report/sighted"

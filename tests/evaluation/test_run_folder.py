@@ -13,6 +13,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.evaluation import run_folder
 from cytoseg.evaluation.run_folder import (
     find_runs,
+    is_of_another_model,
     is_run,
     moment_of,
     predictions,
@@ -243,3 +244,20 @@ def test_times_are_compared_whatever_their_zone() -> None:
     assert moment_of("2026-03-02T12:20:30+02:00") == datetime(2026, 3, 2, 10, 20, 30, tzinfo=UTC)
     assert moment_of("2026-03-02T12:20:30") == datetime(2026, 3, 2, 12, 20, 30).astimezone()
     assert moment_of("yesterday") is None
+
+
+def test_a_prediction_of_another_model_is_known(tmp_path: Path) -> None:
+    prediction, bundle = tmp_path / "predictions" / "a", tmp_path / "interpreter" / "bundle"
+    prediction.mkdir(parents=True)
+    bundle.mkdir(parents=True)
+    made = {"provenance": {"bundle": {"sha256": {"ensemble": "1", "backbone": "2"}}}}
+    (prediction / "summary.json").write_text(json.dumps(made))
+    assert not is_of_another_model(tmp_path, prediction)  # the run has no model any more
+    for weights, differs in (({"backbone": "2", "ensemble": "1"}, False), ({"ensemble": "1"}, True), ({}, False)):
+        state = {"classes": {"names": ["cell"], "colours": [[0, 0, 0]], "fill": None}, "sha256": weights}
+        (bundle / "state.json").write_text(json.dumps(state))
+        assert is_of_another_model(tmp_path, prediction) == differs
+    (bundle / "state.json").write_text("{")
+    assert not is_of_another_model(tmp_path, prediction)
+    (prediction / "summary.json").write_text("{}")
+    assert not is_of_another_model(tmp_path, prediction)

@@ -8,6 +8,7 @@ import state
 import streamlit as st
 import tiles
 
+from cytoseg.evaluation.run_folder import is_of_another_model
 from cytoseg.predict.sign_off_file import bundle_of
 from cytoseg.viewer.slide_catalogue import CatalogueEntry
 
@@ -17,6 +18,10 @@ HELP = (
 )
 _ROWS = 12
 ICON = ":material/info:"
+GONE = (
+    "Not listed ({count}): {names}. Each slide was moved, deleted or replaced after its prediction. Restore it, or "
+    "predict it again. The page Slides still shows its preview."
+)
 
 
 def _choose(slides: dict[str, CatalogueEntry], author: str) -> None:
@@ -63,6 +68,8 @@ def _results(slides: dict[str, CatalogueEntry]) -> None:
                 if st.button("Open the slide", key=f"look {name}", icon=":material/visibility:"):
                     st.session_state["slide"] = name
                     st.switch_page("pages/slides.py")
+            if is_of_another_model(run, found.prediction):
+                st.caption(f":material/info: {approvals.ANOTHER_MODEL}")
             with st.container(horizontal=True):
                 exports.show_downloads(run, name, found.prediction)
 
@@ -86,6 +93,9 @@ def main() -> None:
     with right:
         jobs_list.show(("predict",))
     _results(listed.slides)
+    if listed.gone:
+        names = ", ".join(listed.gone[:5]) + (" ..." if len(listed.gone) > 5 else "")
+        st.warning(state.plain(GONE.format(count=len(listed.gone), names=names)), icon=":material/warning:")
 
 
 main()

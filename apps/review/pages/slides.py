@@ -18,7 +18,7 @@ import widgets
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import CytosegError
-from cytoseg.evaluation.run_folder import SUMMARY_HEAD, Summary, predictions, read_summary
+from cytoseg.evaluation.run_folder import SUMMARY_HEAD, Summary, is_of_another_model, predictions, read_summary
 from cytoseg.geometry import Region
 from cytoseg.viewer.slide_catalogue import Catalogue, CatalogueEntry
 from cytoseg.viewer.tile_service import CLASSES, TRUTH, SlideView
@@ -165,6 +165,9 @@ def main() -> None:
     found, folder = listed.slides.get(key), run / "predictions" / key
     if key in listed.gone:
         st.warning(why_gone, icon=":material/warning:")
+    if found is not None and found.prediction is not None and is_of_another_model(run, found.prediction):
+        st.info(approvals.ANOTHER_MODEL, icon=":material/info:")
+        state.link_to("pages/predict.py")
     if found is None:
         _previews(folder)
     else:
