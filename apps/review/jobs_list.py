@@ -60,13 +60,15 @@ def _store_result(do: Callable[[], str]) -> None:
 
 def show_result() -> None:
     """Show the result of the last button."""
-    if (found := st.session_state.pop("job said", None)) is not None:
+    found = st.session_state["job shown"] = st.session_state.pop("job said", None)
+    if found is not None:
         (st.success if found[0] == "success" else st.error)(found[1])
 
 
 @st.fragment(run_every=LOOK_S)
 def show(commands: Sequence[str] = tuple(ORDERS)) -> None:
     """Show the latest jobs of some commands of the chosen run, refreshed automatically."""
+    shown = st.session_state.pop("job shown", None)  # in the run of the whole page, not when the list is refreshed
     place = _place()
     try:
         found = [job for job in jobs_of(place) if job.command in commands]
@@ -76,6 +78,7 @@ def show(commands: Sequence[str] = tuple(ORDERS)) -> None:
     over = tuple(job.id for job in found if job.is_over)
     before, st.session_state[f"jobs over {place}"] = st.session_state.get(f"jobs over {place}", over), over
     if before != over:  # the rest of the page may be outdated
+        st.session_state["job said"] = shown  # no one has seen it yet
         st.rerun()
     with st.container(key="steady-jobs"):
         for job in found[:_SHOWN]:

@@ -99,6 +99,20 @@ def test_an_autoencoder_is_offered_in_a_latent_space_only(review: Review, run: P
     assert "Train the autoencoder" in [button.label for button in app.run(timeout=60).main.button]
 
 
+def test_a_job_that_has_not_ended_is_not_started_again(
+    review: Review, run: Path, tmp_path: Path, started: list[list[str]]
+) -> None:
+    press(opened(review, "jobs", run, tmp_path, name="Anna"), "Evaluate")
+    app = press(opened(review, "jobs", run, tmp_path, name="Bo"), "Evaluate")
+    assert "not started again, because job 1, started by Anna, does the same and has not ended" in texts(app)
+    assert len(started) == 1
+    app = press(app, "Study robustness")
+    assert "started as job 2" in texts(app)
+    update_job(JobPlace(run), 1, state="finished")
+    assert "started as job 3" in texts(press(app, "Evaluate"))
+    assert len(started) == 3
+
+
 def test_a_start_needs_a_name(review: Review, run: Path, tmp_path: Path) -> None:
     app = opened(review, "jobs", run, tmp_path, name="")
     assert {button.disabled for button in app.main.button if button.label in ("Evaluate", "Train")} == {True}
