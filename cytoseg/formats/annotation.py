@@ -10,7 +10,7 @@ Rules, all in continuous coordinates with (0, 0) at the top left corner of the t
   ignore.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal
@@ -36,8 +36,10 @@ label maps painted by labelme."""
 
 Kind = Literal["polygon", "rectangle", "circle", "line", "linestrip", "point", "points", "mask", "oriented_rectangle"]
 
+_NOT_AREAS: tuple[Kind, ...] = ("line", "linestrip", "point", "points", "mask")
+
 _MAX_EDGES = 5000
-"""Most edges of an area without a pixel centre that are followed one by one, which takes 0.1 ms each."""
+"""Most edges of an area without a pixel centre that are followed; of one with more, only the corners count."""
 
 POINT_COUNTS: dict[Kind, tuple[int, int | None]] = {
     "polygon": (3, None),
@@ -134,14 +136,14 @@ def paint_collecting(
     values = {name: i for i, name in enumerate(classes.names)} | {HOLE: classes.fill_id, UNSCORED: IGNORE}
     size = annotation.size
     label_map = np.full((size.height, size.width), classes.fill_id, np.uint8)
-    for where, shape in annotation.placed():
+    stamps = all_covered(annotation.shapes, size, area=area)
+    for (where, shape), stamp in zip(annotation.placed(), stamps, strict=True):
         if shape.label not in values:
             known = ", ".join(classes.names)
             problems.append(
                 f"{where}: label '{shape.label}' is not in the class list ({known}). Rename it or add it to the recipe."
             )
             continue
-        stamp = covered(shape, size, area=area)
         if stamp.empty:
             here = f"the {size.width}x{size.height} image"
             problems.append(f"{where}: the {shape.kind} '{shape.label}' lies outside {here}. Move or delete it.")
@@ -160,19 +162,36 @@ def covered(shape: Shape, size: Size, *, area: AreaRule) -> raster.Stamp:
     Returns:
         The pixels; empty only if the shape lies outside the image or is an empty mask.
     """
+    return next(all_covered([shape], size, area=area))
+
+
+def all_covered(shapes: Sequence[Shape], size: Size, *, area: AreaRule) -> Iterator[raster.Stamp]:
+    """Yield what ``covered`` returns for each of many shapes; their rings are filled many at a time."""
+    filled = raster.fill_rings((ring for shape in shapes for ring in _rings_of(shape)[area == "outline" :]), size)
+    for shape in shapes:
+        if shape.kind in _NOT_AREAS:
+            yield _not_an_area(shape, size)
+            continue
+        stamp = raster.ring_outline(ring_of(shape), size) if area == "outline" else next(filled)
+        for _ in shape.holes:
+            stamp = stamp.without(next(filled))
+        yield _edge_pixels(ring_of(shape), size) if stamp.empty else stamp
+
+
+def _rings_of(shape: Shape) -> list[NDArray[np.float64]]:
+    """Return the outer ring of an area and its holes; nothing for other shapes."""
+    if shape.kind in _NOT_AREAS:
+        return []
+    return [ring_of(shape), *(np.array(hole, np.float64) for hole in shape.holes)]
+
+
+def _not_an_area(shape: Shape, size: Size) -> raster.Stamp:
+    if shape.mask is not None:
+        x, y = mask_place(shape)
+        return raster.placed_mask(shape.mask, x=x, y=y, size=size)
     points = np.array(shape.points, np.float64)
-    match shape.kind:
-        case "line" | "linestrip":
-            return raster.path_pixels(points, size)
-        case "point" | "points":
-            return raster.point_pixels(points, size)
-        case "mask":
-            assert shape.mask is not None
-            x, y = mask_place(shape)
-            return raster.placed_mask(shape.mask, x=x, y=y, size=size)
-        case _:
-            holes = [np.array(hole, np.float64) for hole in shape.holes]
-            return _area(ring_of(shape), holes, size, area=area)
+    is_line = shape.kind in ("line", "linestrip")
+    return raster.path_pixels(points, size) if is_line else raster.point_pixels(points, size)
 
 
 def mask_place(shape: Shape) -> tuple[int, int]:
@@ -181,15 +200,11 @@ def mask_place(shape: Shape) -> tuple[int, int]:
     return ceil(x - 0.5), ceil(y - 0.5)
 
 
-def _area(
-    ring: NDArray[np.float64], holes: Sequence[NDArray[np.float64]], size: Size, *, area: AreaRule
-) -> raster.Stamp:
-    stamp = raster.ring_outline(ring, size) if area == "outline" else raster.ring_centres(ring, size)
-    for hole in holes:
-        stamp = stamp.without(raster.ring_centres(hole, size))
-    if not stamp.empty:
-        return stamp
-    # Between pixel centres: too small for the rule, but drawn on purpose. Many corners are also close together.
+def _edge_pixels(ring: NDArray[np.float64], size: Size) -> raster.Stamp:
+    """Find the pixels that the outline of an area touches.
+
+    For one between pixel centres: too small for the rule, but drawn on purpose. Many corners are also close together.
+    """
     if len(ring) > _MAX_EDGES:
         return raster.point_pixels(ring, size)
     return raster.path_pixels(np.concatenate([ring, ring[:1]]), size)

@@ -1,7 +1,9 @@
 """Loading other programs' JSON, with checks of points and lines."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cytoseg.errors import FileContentError, LabelError
 from cytoseg.formats.compressed_text import read_unpacked
@@ -13,11 +15,11 @@ MAX_COORDINATE = 10_000_000
 """No image is this wide; a larger coordinate is a mistake."""
 
 MAX_LINE_POINTS = 100_000
-"""Longer lines are refused: each segment is rasterised separately, which would take seconds."""
+"""Longer lines are refused: following each segment takes time and memory."""
 
 _CONVERT = "What is in another encoding can be converted with iconv."
 
-_NUMBERS = (int, float)
+_NUMBERS = frozenset((int, float))
 
 Points = tuple[tuple[float, float], ...]
 
@@ -73,12 +75,21 @@ def checked_points(value: Sequence[Sequence[object]], where: str) -> Points:
         LabelError: If a coordinate is not a number or is implausibly large.
     """
     numbers = [number for point in value for number in point[:2]]
-    # Comparisons are False for NaN.
-    wrong = (n for n in numbers if type(n) not in _NUMBERS or not -MAX_COORDINATE <= n <= MAX_COORDINATE)  # type: ignore[operator] # a number by then
-    for number in wrong:
-        raise LabelError(f"{where}: coordinate {short_repr(number)} is not a number of pixels. Draw the shape again.")
+    if not _are_coordinates(numbers):
+        wrong = next(number for number in numbers if not _are_coordinates([number]))
+        raise LabelError(f"{where}: coordinate {short_repr(wrong)} is not a number of pixels. Draw the shape again.")
     flat = map(float, numbers)  # type: ignore[arg-type] # all are numbers
     return tuple(zip(flat, flat, strict=True))
+
+
+def _are_coordinates(numbers: Sequence[Any]) -> bool:
+    """Check all at once, because this is done for every point of every shape."""
+    if not numbers:
+        return True
+    if not _NUMBERS.issuperset(map(type, numbers)):
+        return False
+    # The sum finds NaN, of which comparisons are False and which min and max may skip.
+    return min(numbers) >= -MAX_COORDINATE and max(numbers) <= MAX_COORDINATE and not math.isnan(sum(numbers))
 
 
 def check_line(points: Points, where: str) -> None:

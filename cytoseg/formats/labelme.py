@@ -206,7 +206,7 @@ def _read_kind(entry: Mapping[str, Any], where: str) -> Kind:
 
 
 def _read_points(value: object, kind: Kind, where: str) -> Points:
-    if not isinstance(value, list) or not all(isinstance(p, list) and len(p) == 2 for p in value):
+    if not isinstance(value, list) or set(map(type, value)) - {list} or set(map(len, value)) - {2}:
         raise LabelError(
             f"{where}: 'points' must be a list of [x, y], found {short_repr(value)}. Draw the shape again."
         )

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.draw import polygon as polygon_of_skimage
 
-from cytoseg.formats.raster import Stamp, path_pixels, placed_mask, point_pixels, ring_centres, ring_outline
+from cytoseg.formats import raster
+from cytoseg.formats.raster import (
+    Stamp,
+    fill_rings,
+    path_pixels,
+    placed_mask,
+    point_pixels,
+    ring_centres,
+    ring_outline,
+)
 from cytoseg.geometry import Size
 
 
@@ -189,3 +198,28 @@ def test_a_line_of_exactly_one_pixel_of_length_passes_through_two(
 ) -> None:
     found = pressed(path_pixels(points((0.5, 0.5), end), SIZE), SIZE)
     assert [tuple(place) for place in np.argwhere(found).tolist()] == covered
+
+
+def test_rings_filled_together_are_the_rings_filled_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    rings = [rng.uniform(-20, 60, 2) + rng.normal(0, size, (n, 2)) for size in (0.2, 3, 40) for n in range(3, 13)]
+    size = Size(40, 30)
+    one_by_one = [pressed(ring_centres(ring, size), size) for ring in rings]
+    assert {int(one.any()) for one in one_by_one} == {0, 1}  # some lie outside
+    for most_rings, most_values in ((1000, 1_000_000), (7, 1_000_000), (1000, 500), (1000, 1)):
+        monkeypatch.setattr(raster, "_MAX_RINGS", most_rings)
+        monkeypatch.setattr(raster, "_MAX_VALUES", most_values)
+        together = list(fill_rings(iter(rings), size))
+        np.testing.assert_array_equal([pressed(one, size) for one in together], one_by_one)
+
+
+def test_no_ring_gives_no_stamp() -> None:
+    assert list(fill_rings([], SIZE)) == []
+
+
+def test_a_long_line_covers_what_its_segments_cover(monkeypatch: pytest.MonkeyPatch) -> None:
+    line, size = np.random.default_rng(6).uniform(-10, 50, (23, 2)), Size(40, 30)
+    segments = [pressed(path_pixels(line[i : i + 2], size), size) for i in range(22)]
+    for most in (256, 22, 5, 1):
+        monkeypatch.setattr(raster, "_MAX_LINES", most)
+        np.testing.assert_array_equal(pressed(path_pixels(line, size), size), np.max(segments, axis=0))

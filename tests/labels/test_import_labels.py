@@ -179,7 +179,10 @@ def test_labels_survive_a_kill_between_the_two_renames(
     assert [crop.crop for crop in load_index(folder).crops] == ["a", "b", "c"]
 
 
-def test_an_import_is_repeatable(source: Path, folder: Path, classes: ClassList) -> None:
+def test_an_import_is_repeatable(
+    source: Path, folder: Path, classes: ClassList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cytoseg.locks._now", lambda: "2026-01-01 12:00:00")  # the index names its writer
     import_labels(source, folder, classes=classes, rules=RULES)
     before = state(folder)
     import_labels(source, folder, classes=classes, rules=RULES)
