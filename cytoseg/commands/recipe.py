@@ -17,7 +17,7 @@ from cytoseg.recipe.keys import keys_of
 from cytoseg.shipped import find_base_model
 from cytoseg.terminal import console, say, say_next
 from cytoseg.workflows.recipe_slides import tissue_sources
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, check_folders
 
 
 def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
@@ -27,6 +27,7 @@ def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     an interpreter, an autoencoder or another run.
     """
     loaded = load_recipe(recipe, overrides or ())
+    check_folders(loaded)
     channels = sum(c for c, _ in tap_shapes(loaded.architecture(), loaded.taps()))
     timesteps = loaded.feature_timesteps()
     say(f"{loaded.name}: every value is valid. Run folder: {loaded.run_folder()}")

@@ -9,6 +9,7 @@ import typer
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import load_recipe
 from cytoseg.slides.open import find_slides
+from cytoseg.slides.settings import MAX_MPP, MIN_MPP
 from cytoseg.terminal import say, say_next
 from cytoseg.workflows.recipe_text import Sizes, Wanted, base_model, inspect_slides, recipe_text
 from cytoseg.writing import write_atomically
@@ -70,8 +71,10 @@ def _mpp(given: str | None, sizes: Sizes, *, slides: int) -> float | None:
         found = float(given.replace(",", "."))
     except ValueError:
         found = 0.0
-    if not 0 < found <= 20:
-        raise RecipeError(f"--mpp {given[:40]!r}: write micrometres per pixel such as 0.5, or none.")
+    if not MIN_MPP <= found <= MAX_MPP:
+        raise RecipeError(
+            f"--mpp {given[:40]!r}: write micrometres per pixel, {MIN_MPP:g} to {MAX_MPP:g}, such as 0.5, or none."
+        )
     return found
 
 

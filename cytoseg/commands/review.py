@@ -15,9 +15,8 @@ from cytoseg.errors import CytosegError
 from cytoseg.interrupts import PARENT_VARIABLE
 from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.shipped import shipped_review
-from cytoseg.slides.regular_file import check_disk_answers
 from cytoseg.terminal import say
-from cytoseg.workflows.recorded_command import Overrides
+from cytoseg.workflows.recorded_command import Overrides, check_folders
 from cytoseg.workflows.review_links import opening_lines, surroundings
 
 _PATIENCE_S = 5.0
@@ -48,7 +47,7 @@ def run(recipe: OptionalRecipe = ANY, overrides: Overrides = None, slides: Slide
     if "=" in recipe and not Path(recipe).exists():  # settings without a recipe
         recipe, given = ANY, [recipe, *given]
     loaded = load_recipe(recipe, given)
-    check_disk_answers(loaded.run_folder(), error_class=CytosegError)
+    check_folders(loaded)
     for folder in slides or ():
         if not folder.is_dir():
             raise CytosegError(

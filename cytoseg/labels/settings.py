@@ -22,8 +22,8 @@ class SourceSection:
     """Class in this recipe for each class of the source: a class name; other, for a pixel of none of the source's
     mapped classes; or ignore. Classes of the same name need no entry."""
     mpp: Mpp | None = None
-    """Micrometres per pixel of its images; they are resized to slides.mpp."""
-    object_px: Annotated[float, Gt(0), Le(1000)] | None = None
+    """Micrometres per pixel of its images, 0.01 to 20; they are resized to slides.mpp."""
+    object_px: Annotated[float, Ge(1), Le(1000)] | None = None
     """Instead of mpp: target median diameter in pixels of the objects of its rarest class."""
     spread: Annotated[float, Ge(1), Le(4)] = 1.35
     """Random resize by up to this factor, up and down."""

@@ -6,10 +6,24 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from cytoseg.settings import ONE, ONE_OR_TABLE, RULES, TABLE
+from cytoseg.settings import ONE, ONE_OR_TABLE, RULES, TABLE, checked_by
 from cytoseg.slides.folder_values import innermost
 
-Mpp = Annotated[float, Gt(0), Le(20)]
+MIN_MPP, MAX_MPP = 0.01, 20.0
+"""Finest and coarsest pixel size of a slide in micrometres; scans of cells have 0.1 to 2, overviews up to 20."""
+
+
+def _plausible(mpp: float) -> float:
+    """Refuse what is no pixel size in micrometres, such as one in nanometres or metres."""
+    if not MIN_MPP <= mpp <= MAX_MPP:
+        raise ValueError(
+            f"must be {MIN_MPP:g} to {MAX_MPP:g} micrometres per pixel (scans of cells have 0.1 to 2); give the "
+            "pixel size in micrometres, such as 0.5"
+        )
+    return mpp
+
+
+Mpp = Annotated[float, checked_by(_plausible)]
 MppOrByFolder = Annotated[Annotated[Mpp, ONE] | Annotated[dict[Path, Mpp], TABLE], ONE_OR_TABLE]
 
 
@@ -39,9 +53,10 @@ class SlidesSection:
     exclude: tuple[str, ...] = ()
     """File name patterns to exclude."""
     mpp: Mpp | None = None
-    """Micrometres per pixel at which crops and tiles are read; null takes level 0."""
+    """Micrometres per pixel at which crops and tiles are read, 0.01 to 20; null takes level 0."""
     assume_mpp: MppOrByFolder | None = None
-    """Micrometres per level-0 pixel of slides that do not state it; one value, or one per folder. Never guessed."""
+    """Micrometres per level-0 pixel of slides that do not state it, 0.01 to 20; one value, or one per folder. Never
+    guessed."""
     background: BackgroundSection = BackgroundSection()
     """How glass is skipped."""
     unreadable: Literal["stop", "skip"] = "stop"

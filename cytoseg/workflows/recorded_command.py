@@ -39,13 +39,12 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
     """Load the recipe, copy it to the run folder, and record the command there.
 
     Raises:
-        RecipeError: If the recipe or an override is invalid, the run folder cannot be created, or the disk of the run
-            or of its labels does not answer; nothing is written then.
+        RecipeError: If the recipe or an override is invalid, or the run folder cannot be created, see
+            ``check_folders``; nothing is written then.
     """
     recipe = load_recipe(recipe_name, overrides or ())
     folder = recipe.run_folder()
-    for place in (folder, recipe.labels_folder()):
-        check_disk_answers(place, error_class=RecipeError)
+    check_folders(recipe)
     if process_rank() == 0:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +59,22 @@ def start_run(recipe_name: str, overrides: Sequence[str] | None, *, command: str
             write_atomically(folder / "recipe.yaml", dump_recipe(recipe))
         with recorded(folder, command, recipe=recipe.name, seed=recipe.training.seed) as entry:
             yield Run(recipe, folder, entry)
+
+
+def check_folders(recipe: Recipe) -> None:
+    """Check that the folders of a run and of its labels are folders or can become some. Creates nothing.
+
+    Raises:
+        RecipeError: If one of them, or a folder above it, is a file; or its disk does not answer.
+    """
+    for place, setting in ((recipe.run_folder(), "folder"), (recipe.labels_folder(), "labels.folder")):
+        check_disk_answers(place, error_class=RecipeError)
+        found = next(path for path in (place, *place.absolute().parents) if path.exists())
+        if not found.is_dir():
+            raise RecipeError(
+                f"{place}: cannot be a folder, because {found} is a file. Set {setting} to another place, or move the "
+                "file."
+            )
 
 
 @contextlib.contextmanager

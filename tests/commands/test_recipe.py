@@ -65,6 +65,18 @@ def test_check_counts_joined_filters_once(cytoseg: CytosegCommand) -> None:
         (("crops.size_px=96",), "96x64 px, smaller than a crop of 96x96"),
         (("slides.background={rule: threshold, threshold: 2.9}",), "finds no cells on any slide"),
         (("training.init=elsewhere",), "training.init: elsewhere: no such folder"),
+        (
+            ("folder=/dev/null/x",),
+            "/dev/null/x: cannot be a folder, because /dev/null is a file. Set folder to another",
+        ),
+        (
+            ("folder=plain/a.png",),
+            "plain/a.png: cannot be a folder, because plain/a.png is a file. Set folder to anoth",
+        ),
+        (("folder=plain/a.png/b/c",), "plain/a.png/b/c: cannot be a folder, because "),
+        (("labels.folder=plain/a.png",), "is a file. Set labels.folder to another place, or move the file."),
+        (("slides.mpp=1e-9",), "slides.mpp: must be 0.01 to 20 micrometres per pixel"),
+        (("slides.assume_mpp=1e9",), "slides.assume_mpp: must be 0.01 to 20 micrometres per pixel"),
     ],
 )
 def test_check_refuses_what_the_training_would(cytoseg: CytosegCommand, changes: tuple[str, ...], message: str) -> None:

@@ -112,6 +112,7 @@ def test_a_folder_in_place_of_the_file_is_refused(cytoseg: CytosegCommand) -> No
     [
         (("--mpp", "much", "--classes", "a,b"), "--mpp 'much': write micrometres per pixel"),
         (("--mpp", "0", "--classes", "a,b"), "--mpp '0': write micrometres per pixel"),
+        (("--mpp", "1e-9", "--classes", "a,b"), "--mpp '1e-9': write micrometres per pixel, 0.01 to 20, such as 0.5"),
         (("--mpp", "0.5", "--classes", "a"), "name at least two classes"),
         (("--mpp", "0.5", "--classes", "a,a"), "a name appears twice"),
         (("--mpp", "20", "--classes", "a,b"), "too small for training"),

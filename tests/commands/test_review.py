@@ -50,6 +50,19 @@ def ends_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Any]]:
     return arm
 
 
+@pytest.mark.parametrize("command", ["review", "app"])
+def test_a_run_folder_that_is_a_file_is_refused_before_the_server_starts(
+    cytoseg: CytosegCommand, ends_with: Callable[..., Any], command: str
+) -> None:
+    started = ends_with(0)
+    Path("run").write_text("")
+    result = cytoseg(command, "folder=run")
+    assert (result.exit_code, result.stdout, started) == (2, "", [])
+    assert result.stderr == (
+        "cytoseg: run: cannot be a folder, because run is a file. Set folder to another place, or move the file.\n"
+    )
+
+
 @pytest.mark.parametrize("status", [0, 130])
 def test_ending_the_app_is_no_error(cytoseg: CytosegCommand, ends_with: Callable[..., Any], status: int) -> None:
     started = ends_with(status)

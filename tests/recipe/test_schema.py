@@ -47,10 +47,26 @@ def test_values_are_frozen(load: Load) -> None:
         ("training: {rate: 0}", r"training\.rate: Input should be greater than 0, found 0"),
         ("training: {ema_decay: 1}", r"training\.ema_decay: Input should be less than 1, found 1"),
         ("training: {device: gpu}", r"training\.device: .*found 'gpu'"),
-        ("slides: {mpp: -0.5}", r"slides\.mpp: Input should be greater than 0, found -0\.5"),
-        ("slides: {assume_mpp: -1}", r"slides\.assume_mpp: Input should be greater than 0, found -1$"),
+        (
+            "slides: {mpp: -0.5}",
+            r"slides\.mpp: must be 0\.01 to 20 micrometres per pixel \(scans of cells have 0\.1 to 2\); give the "
+            r"pixel size in micrometres, such as 0\.5, found -0\.5$",
+        ),
+        ("slides: {mpp: 1e-9}", r"slides\.mpp: must be 0\.01 to 20 micrometres per pixel .*, found 1e-09$"),
+        ("slides: {mpp: 250}", r"slides\.mpp: must be 0\.01 to 20 micrometres per pixel .*, found 250$"),
+        ("slides: {mpp: 1e9}", r"slides\.mpp: must be 0\.01 to 20 micrometres per pixel .*, found 1000000000\.0$"),
+        ("slides: {mpp: .nan}", r"slides\.mpp: Input should be a finite number, found nan$"),
+        ("slides: {assume_mpp: -1}", r"slides\.assume_mpp: must be 0\.01 to 20 micrometres .*, found -1$"),
+        (
+            "labels: {sources: [{folder: a, mpp: 1e-9}]}",
+            r"labels\.sources\.0\.mpp: must be 0\.01 to 20 .*, found 1e-09$",
+        ),
+        (
+            "labels: {sources: [{folder: a, object_px: 1e-9}]}",
+            r"labels\.sources\.0\.object_px: .*equal to 1, found 1e-09$",
+        ),
         ("slides: {assume_mpp: [1]}", r"slides\.assume_mpp: Input should be a valid number, found \[1\]$"),
-        ("slides: {assume_mpp: {a: 99}}", r"slides\.assume_mpp\.a: Input should be less.*20, found 99$"),
+        ("slides: {assume_mpp: {a: 99}}", r"slides\.assume_mpp\.a: must be 0\.01 to 20 .*, found 99$"),
         ("slides: {background: {rule: black}}", r"slides\.background\.rule: .*'otsu'.*found 'black'"),
         ("crops: {size_px: 8}", r"crops\.size_px: .*16, found 8"),
         ("crops: {jitter: 0.6}", r"crops\.jitter: .*0\.5, found 0\.6"),
@@ -298,3 +314,9 @@ def test_the_nuclei_may_have_another_name(load: Load) -> None:
 )
 def test_tiles_are_as_large_as_the_labelled_crops(load: Load, sizes: str, tile_px: int) -> None:
     assert load(more=sizes).tile_px() == tile_px
+
+
+@pytest.mark.parametrize("mpp", [0.01, 0.1, 0.25, 2, 20])
+def test_pixel_sizes_from_super_resolution_to_an_overview_are_valid(load: Load, mpp: float) -> None:
+    slides = load(f"slides.mpp={mpp}", f"slides.assume_mpp={mpp}").slides
+    assert (slides.mpp, slides.assume_mpp) == (mpp, mpp)
