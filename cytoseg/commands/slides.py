@@ -9,6 +9,7 @@ from rich.table import Table
 from cytoseg.errors import SlideError, report
 from cytoseg.geometry import Size
 from cytoseg.leftovers import sweep_beside
+from cytoseg.locks import locked
 from cytoseg.patterns import on_disk
 from cytoseg.slides.convert import convert_slide
 from cytoseg.slides.ngff import is_slide_folder
@@ -19,6 +20,7 @@ from cytoseg.synthetic.crops import generate_labelled_crops
 from cytoseg.synthetic.generate import kinds_path, slide_scene, write_scene
 from cytoseg.synthetic.stains import STAINS
 from cytoseg.terminal import cells, console, progress, say
+from cytoseg.writing import PATIENCE_S
 
 
 def info(
@@ -83,17 +85,19 @@ def generate(
         path = out / "slides" / f"made_{seed}_{number:02d}.ome.tif"
         for output in (path, out / "labelled" / slide_id(path)):
             sweep_beside(output)
-        if path.exists():
-            _say_if_other(path, Size(width, height), mpp, kinds=dyskaryotic is not None)
-        else:
-            with progress(path.name, height) as bar:
-                chosen = stain[number % len(stain)] if stain else None
-                size, own_seed = Size(width, height), seed * 10_007 + number
-                scene = slide_scene(own_seed, mpp=mpp, stain=chosen, dyskaryotic=dyskaryotic)
-                write_scene(path, scene, size, kinds=dyskaryotic is not None, progress=bar.update)
-                bar.update(height)
-        if crops and len(list((out / "labelled").glob(f"made_{seed}_{number:02d}_*.json"))) < crops:
-            generate_labelled_crops(path, out / "labelled", n=crops, side_px=crop_px, seed=seed)
+        # Two commands at once could mix the slide of one with the label map of the other.
+        with locked(path, wait_s=PATIENCE_S, error=SlideError):
+            if path.exists():
+                _say_if_other(path, Size(width, height), mpp, kinds=dyskaryotic is not None)
+            else:
+                with progress(path.name, height) as bar:
+                    chosen = stain[number % len(stain)] if stain else None
+                    size, own_seed = Size(width, height), seed * 10_007 + number
+                    scene = slide_scene(own_seed, mpp=mpp, stain=chosen, dyskaryotic=dyskaryotic)
+                    write_scene(path, scene, size, kinds=dyskaryotic is not None, progress=bar.update)
+                    bar.update(height)
+            if crops and len(list((out / "labelled").glob(f"made_{seed}_{number:02d}_*.json"))) < crops:
+                generate_labelled_crops(path, out / "labelled", n=crops, side_px=crop_px, seed=seed)
     say(f"{n} slides in {out / 'slides'}, {n * crops} labelled crops in {out / 'labelled'}")
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
 from cytoseg.leftovers import sweep_beside
+from cytoseg.locks import locked
 from cytoseg.slides.ngff import ZARR_SUFFIX
 from cytoseg.slides.open import check_whole, zarr_writer
 from cytoseg.slides.pyramid import About, write_pyramid
@@ -30,24 +31,34 @@ def convert_slide(slide: Slide, path: Path, *, on_row: Callable[[int], None]) ->
 
     Raises:
         SlideError: If the slide is damaged; or the target cannot be written, ends in neither format, needs the extra
-            ``zarr``, or already exists.
+            ``zarr``, already exists, or is being written by another process.
     """
     check_whole(slide)
     _check_target(path)
     size = slide.levels[0].size
+    bands = _refused_if_written_meanwhile(path, _bands(slide, on_row))
     if path.suffix.lower() == ZARR_SUFFIX:
-        zarr_writer()(path, _bands(slide, on_row), size=size, mpp=slide.mpp)
+        zarr_writer()(path, bands, size=size, mpp=slide.mpp)  # takes the lock itself
     else:
-        identity = f"{slide.path.name} {size} {path.name}"
-        write_pyramid(
-            path, _bands(slide, on_row), size=size, mpp=slide.mpp, about=About(identity=identity, name=slide.path.name)
-        )
+        about = About(identity=f"{slide.path.name} {size} {path.name}", name=slide.path.name)
+        with locked(path, wait_s=0, error=SlideError):
+            write_pyramid(path, bands, size=size, mpp=slide.mpp, about=about)
 
 
 def _check_target(path: Path) -> None:
     if not path.name.lower().endswith((*TIFF_ENDINGS, ZARR_SUFFIX)):
         raise SlideError(f"{path.name}: is neither .ome.tif nor .zarr. Use one of these suffixes.")
     sweep_beside(path)
+    _refuse_existing(path)
+
+
+def _refused_if_written_meanwhile(path: Path, bands: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """Check again after the last band, under the lock: another conversion may have ended since the first check."""
+    yield from bands
+    _refuse_existing(path)
+
+
+def _refuse_existing(path: Path) -> None:
     if path.exists():
         raise SlideError(f"{path}: already exists. Choose another name, or remove it.")
 

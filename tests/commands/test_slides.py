@@ -6,7 +6,9 @@ import pytest
 import tifffile
 from typer.testing import Result
 
+from cytoseg.errors import SlideError
 from cytoseg.geometry import Size
+from cytoseg.locks import locked
 from cytoseg.synthetic.draw import make_scene
 from cytoseg.synthetic.generate import draw_bands
 
@@ -126,3 +128,15 @@ def test_generate_refuses_a_slide_too_small_by_the_options_bound(cytoseg: Cytose
     assert result.exit_code == 2
     assert "--width" in result.stderr
     assert not Path("made").exists()
+
+
+def test_a_slide_that_another_process_generates_is_refused(
+    cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cytoseg.commands.slides.PATIENCE_S", 0)
+    with locked(Path("made/slides/made_0_00.ome.tif"), wait_s=0, error=SlideError):
+        result = cytoseg("slides", "generate", "made", "--n", "1", "--width", "256", "--height", "256")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("cytoseg: made/slides/made_0_00.ome.tif: ")
+    assert result.stderr.endswith(" is writing it. Wait until it ends, or stop it.\n")
+    assert list(Path("made/slides").iterdir()) == []

@@ -1,5 +1,6 @@
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from cytoseg.errors import SlideError
 from cytoseg.geometry import Region
+from cytoseg.locks import locked
 from cytoseg.slides import convert
 from cytoseg.slides.convert import convert_slide
 from cytoseg.slides.open import open_slide
+from cytoseg.writing import replaced
 
 Write = Callable[..., Path]
 Pixels = NDArray[Any]
@@ -84,6 +87,36 @@ def test_what_is_there_is_left_alone(write_tiff: Write, tmp_path: Path, speckles
     ):
         convert_slide(slide, tmp_path / name, on_row=lambda _: None)
     assert (tmp_path / name).read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.zarr"])
+def test_what_another_process_wrote_meanwhile_is_left_alone(
+    write_tiff: Write, tmp_path: Path, speckles: Pixels, name: str
+) -> None:
+    if name == "a.zarr":
+        pytest.importorskip("zarr")
+    source = write_tiff(speckles)
+    with open_slide(source) as slide, pytest.raises(SlideError, match=rf"{name}: already exists\."):
+        convert_slide(slide, tmp_path / name, on_row=lambda _: (tmp_path / name).write_text("theirs"))
+    assert (tmp_path / name).read_text() == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, name])
+
+
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.zarr"])
+def test_of_two_conversions_to_one_file_the_second_is_refused(
+    write_tiff: Write, tmp_path: Path, speckles: Pixels, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "a.zarr":
+        pytest.importorskip("zarr")
+        monkeypatch.setattr("cytoseg.slides.zarr.replaced", partial(replaced, wait_s=0))
+    source = write_tiff(speckles)
+    with (
+        open_slide(source) as slide,
+        locked(tmp_path / name, wait_s=0, error=SlideError),
+        pytest.raises(SlideError, match=rf"{name}: .* \(process \d+ .*\) is writing it\. Wait until it ends"),
+    ):
+        convert_slide(slide, tmp_path / name, on_row=lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
 
 def test_a_slide_damaged_on_the_way_leaves_nothing(write_tiff: Write, tmp_path: Path, picture: Pixels) -> None:
