@@ -64,9 +64,14 @@ def _show_machine() -> None:
     console.print(table)
 
 
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def _devices() -> list[tuple[str, str, str]]:
     bf16 = "bf16" if computes_bf16(torch.device("cpu")) else "no bf16: fp32 is used instead"
-    rows = [("processor", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {bf16}", "")]
+    cores, threads = _number(os.cpu_count() or 1, "core"), _number(torch.get_num_threads(), "thread")
+    rows = [("processor", f"{cores}, {threads}, {bf16}", "")]
     rows.append(("memory allocator", "tuned" if tune_cpu_allocator() else "not glibc: left as it is", ""))
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):

@@ -15,7 +15,8 @@ from cytoseg.errors import CheckpointError
 from cytoseg.leftovers import sweep_beside
 from cytoseg.runs import read_metrics
 from cytoseg.terminal import say
-from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, start_run
+from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, start_run
+from cytoseg.workflows.run_paths import BUNDLE
 
 LOSS_CROPS = 10_000
 """The card's losses are means over this many crops: those of a single step are noisy."""
@@ -36,7 +37,7 @@ def run(
         ddpm = current.folder / "ddpm"
         found = find_checkpoints(ddpm)
         if not found:
-            raise CheckpointError(f"{ddpm}: no checkpoint yet. Run `cytoseg train-ddpm` with this recipe first.")
+            raise CheckpointError(f"{ddpm}: no checkpoint yet{_instead(current)}.")
         if not load_state(found[0]).get("recipe"):
             raise CheckpointError(
                 f"{found[0]}: written by an older version, without its recipe. Continue its training with --resume."
@@ -57,6 +58,17 @@ def run(
         size_mb = (folder / "ema.safetensors").stat().st_size / 1e6
         current.entry.update(checkpoint=found[0].name, size_mb=round(size_mb, 1))
         say(f"{folder}: {size_mb:.1f} MB, after {state['crops_seen']} crops. Describe the slides in its README.md.")
+
+
+def _instead(current: Run) -> str:
+    """Say what to do in a run without a diffusion model of its own."""
+    init = current.recipe.training.init
+    if init is None:
+        return ". Run `cytoseg train-ddpm` with this recipe first"
+    return (
+        f", the features are those of {init} as it is. To share the trained interpreter, copy "
+        f"{current.folder / BUNDLE}; to export a diffusion model, train one with `cytoseg train-ddpm`"
+    )
 
 
 def _refuse_existing(folder: Path) -> None:

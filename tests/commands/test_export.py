@@ -143,6 +143,14 @@ def test_without_a_checkpoint_there_is_nothing_to_export(cytoseg: CytosegCommand
     assert not Path("base").exists()
 
 
+def test_without_a_model_of_its_own_it_is_said_what_can_be_shared(cytoseg: CytosegCommand) -> None:
+    Path("tiny.yaml").write_text(Path("tiny.yaml").read_text().replace("diffusion:", "# diffusion:"))
+    result = cytoseg("export", "tiny.yaml", "base", "training.init=cytology-base")
+    assert result.exit_code == 2
+    assert "no checkpoint yet, the features are those of cytology-base as it is." in result.stderr
+    assert "To share the trained interpreter, copy runs/tiny/interpreter/bundle; " in result.stderr
+
+
 def test_a_checkpoint_that_does_not_say_how_it_was_trained_is_refused(cytoseg: CytosegCommand) -> None:
     state = {"crops_seen": 8, "architecture": ARCHITECTURE.as_json()}
     save_checkpoint(DDPM / "checkpoint-000000008", {"ema": build_unet(ARCHITECTURE).state_dict()}, state)
