@@ -17,6 +17,7 @@ from cytoseg.leftovers import sweep_files
 from cytoseg.recipe import Recipe
 from cytoseg.terminal import progress, say, say_next
 from cytoseg.workflows.backbone import backbone_folder
+from cytoseg.workflows.labelme_hint import say_labelme
 from cytoseg.workflows.random_places import choose_places, write_place
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, Run, start_run
 from cytoseg.workflows.training_crops import tissue_crops
@@ -67,7 +68,7 @@ def run(
         else:
             told = _cut_random(n, current.recipe, folder, guess=_guess(current) if propose else None)
         write_atomically(folder / "labels.txt", "\n".join([UNSCORED, *current.recipe.class_list().names]) + "\n")
-        say(f"{told} Annotate them: labelme {folder} --labels {folder / 'labels.txt'}")
+        say_labelme(f"{told} Annotate them", folder, "--labels", str(folder / "labels.txt"), recipe=recipe)
         say_next("label-import", str(folder), "--recipe", recipe)
 
 

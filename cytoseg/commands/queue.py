@@ -11,6 +11,7 @@ from cytoseg.active_learning.queue_slides import QUEUE_FOLDER, QueuePlace
 from cytoseg.errors import PredictionError, report
 from cytoseg.leftovers import sweep_files
 from cytoseg.terminal import progress, say, say_next
+from cytoseg.workflows.labelme_hint import say_labelme
 from cytoseg.workflows.queue_rules import queue_rules
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, start_run
 from cytoseg.writing import atomic_path
@@ -56,7 +57,7 @@ def run(
             say(f"note: there are only {len(pictures)} such regions, not {n}.")
         with atomic_path(sheet) as path:
             draw_queue(pictures, current.recipe.class_list()).save(path)
-        say(f"{len(pictures)} regions queued; look at {sheet}. Correct them: labelme {folder}")
+        say_labelme(f"{len(pictures)} regions queued; look at {sheet}. Correct them", folder, recipe=recipe)
         say_next("label-import", str(folder), "--recipe", recipe)
 
 
