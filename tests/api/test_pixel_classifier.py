@@ -118,7 +118,7 @@ def test_what_is_not_fitted_predicts_nothing(call: str, cells: Cells) -> None:
     [
         ({"members": 0}, RecipeError, "PixelClassifier: members: Input should be greater"),
         ({"steps": -1}, RecipeError, "PixelClassifier: steps: Input"),
-        ({"mpp": -0.5}, RecipeError, "PixelClassifier: mpp: Input"),
+        ({"mpp": -0.5}, RecipeError, "PixelClassifier: mpp: must be 0.01 to 20 micrometres"),
         ({"extractors": ("edges",)}, RecipeError, r"PixelClassifier: extractors\.0: Input"),
         ({"scale": 3}, RecipeError, r"PixelClassifier: scale: Input should be 0\.25, 0\.5, 1, 2 or 4, found 3"),
         ({"extractors": ()}, RecipeError, "PixelClassifier: extractors: name at least one"),
