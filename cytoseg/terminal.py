@@ -78,7 +78,7 @@ def _seconds_left_of(task: Task) -> float | None:
         left_s = seconds_left(1 - fraction_left, 1.0, moved_s)
     else:
         done = task.completed + task.fields.get("part", 0.0) - before
-        left_s = seconds_left(done, (task.total or 0) - before, moved_s)
+        left_s = seconds_left(done, (task.total or 0) - before, max(0.0, moved_s - task.fields["before_s"]))
     if left_s is None or 0 < left_s <= elapsed_s - moved_s:
         return None
     return max(0.0, left_s - (elapsed_s - moved_s))
@@ -106,9 +106,8 @@ def progress(what: str, total: int, *, done: int = 0, even: bool = True) -> Iter
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as bars:
-        bar = Bar(
-            bars, bars.add_task(_cell(what), total=total, completed=done, note="", before=done, moved_s=0.0), even=even
-        )
+        fields: dict[str, Any] = {"note": "", "before": done, "before_s": 0.0, "moved_s": 0.0}
+        bar = Bar(bars, bars.add_task(_cell(what), total=total, completed=done, **fields), even=even)
         with contextlib.nullcontext() if console.is_terminal else _printed_lines(bar):
             yield bar
 
@@ -197,7 +196,14 @@ class Bar:
         self._move(completed=done, total=total)
 
     def update_phase(self, phase: str, done: int, total: int) -> None:
-        """Move the bar to ``done`` of a total known only now, with a note that names the phase."""
+        """Move the bar to ``done`` of a total known only now, with a note that names the phase.
+
+        What was done, and the time that passed, before a phase with a total of its own do not count for its pace.
+        """
+        task = self._bars.tasks[self._task]
+        if _cell(phase) != task.fields["note"] and total != task.total:
+            self._bars.update(self._task, before=done, before_s=self._elapsed_s())
+            self._working_from, self._seen = time.monotonic(), []
         self._move(completed=done, total=total, note=phase)
 
     def update(self, done: int, note: str = "", *, part: float = 0.0) -> None:

@@ -62,7 +62,7 @@ def test_only_what_takes_long_is_estimated() -> None:
 def test_the_remaining_time_does_not_grow_while_one_unit_is_in_work(
     done: int, fraction_left: float | None, moved_s: float, elapsed_s: float, left: float | None
 ) -> None:
-    fields = {"before": 0, "moved_s": moved_s, "fraction_left": fraction_left}
+    fields = {"before": 0, "before_s": 0.0, "moved_s": moved_s, "fraction_left": fraction_left}
     task = SimpleNamespace(completed=done, total=3, elapsed=elapsed_s, fields=fields)
     assert terminal._seconds_left_of(cast(Task, task)) == left
 
@@ -138,6 +138,26 @@ def test_what_was_loaded_before_the_first_unit_is_no_measure(monkeypatch: pytest
     assert said == ["About 1 min 40 s for tiles on this machine."]
 
 
+def test_a_phase_is_estimated_by_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed slide: its networks load, 900 of 1000 tiles are done before, and its objects are faster."""
+    now = _clocked(monkeypatch)
+    said: list[str] = []
+    monkeypatch.setattr(terminal, "say", said.append)
+    monkeypatch.setattr(terminal.console, "get_time", lambda: now[0])
+    with progress("slide", 1) as bar:
+        now[0] = 60.0
+        for done, seconds in ((900, 60.0), (910, 70.0), (920, 80.0), (930, 90.0)):
+            now[0] = seconds
+            bar.update_phase("tiles", done, 1000)
+        assert bar.line().endswith("about 1 min 10 s to go, tiles")
+        now[0] = 200.0
+        bar.update_phase("objects", 0, 4096)
+        now[0] = 210.0
+        bar.update_phase("objects", 2048, 4096)
+        assert bar.line() == "slide 2048 of 4096, 3 min 30 s so far, about 10 s to go, objects"
+    assert said == ["About 1 min 40 s for slide on this machine."]
+
+
 def test_what_an_earlier_call_did_is_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     now = _clocked(monkeypatch)
     said: list[str] = []
@@ -172,7 +192,7 @@ def test_parts_of_a_batch_in_work_count_for_the_pace(monkeypatch: pytest.MonkeyP
             bar.update(0, f"step {step} of 10", part=100 * step / 10)
         assert said == ["About 1 min 40 s for samples on this machine."]
         assert bar.line().startswith("samples 0 of 200, 20 s so far, about ")
-    fields = {"before": 0, "moved_s": 20.0, "part": 40.0}
+    fields = {"before": 0, "before_s": 0.0, "moved_s": 20.0, "part": 40.0}
     task = SimpleNamespace(completed=0, total=200, elapsed=20.0, fields=fields)
     assert terminal._seconds_left_of(cast(Task, task)) == 80.0
 

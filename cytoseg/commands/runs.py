@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,8 +30,9 @@ _TAIL_BYTES = 65_536
 def run(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder of runs.")] = Path("runs")) -> None:
     """List runs: recipe, state, crops seen, last loss, size on disk.
 
-    The latest run is first. The state is the outcome of the last command, running, or silent since the last write of a
-    command without a recorded end, which is slow or was killed. Damaged runs are listed below the table.
+    The latest run is first. The state is the outcome of the last command (of the last two if it failed after one that
+    finished), running, or silent since the last write of a command without a recorded end, which is slow or was killed.
+    Damaged runs are listed below the table.
     """
     check_disk_answers(folder, error_class=CytosegError)
     if not folder.is_dir():
@@ -85,9 +86,17 @@ def state_text(folder: Path, provenance: Provenance | None, *, now: float) -> st
     last = provenance.commands[-1] if provenance and provenance.commands else None
     if last is not None and last.outcome in (RUNNING, KILLED):
         return f"{last.command} {last.outcome}"
-    if last is not None and not _began_since(folder / "run.json", last, written):
-        return f"{last.command} {last.outcome}"
+    if last is not None and provenance is not None and not _began_since(folder / "run.json", last, written):
+        return _last_outcome(provenance.commands)
     return "running" if now - written < SILENT_S else f"silent for {duration_text(now - written)}"
+
+
+def _last_outcome(commands: Sequence[CommandRecord]) -> str:
+    """Describe how the last command ended; if it failed, after which one the run was in order."""
+    last = commands[-1]
+    finished = next((command.command for command in reversed(commands) if command.outcome == "finished"), None)
+    before = f"{finished} finished, then " if last.outcome == "failed" and finished else ""
+    return f"{before}{last.command} {last.outcome}"
 
 
 def _began_since(record: Path, last: CommandRecord, written: float) -> bool:

@@ -27,6 +27,9 @@ this size takes 130 MB, or 560 MB if a noisy class is split."""
 
 Strips = Iterator[NDArray[Any]]
 
+_PASSES = 3
+"""How often the rows of the maps are read: to find components, to outline them, to write the map of their ids."""
+
 
 def write_objects(
     folder: Path, maps: SlideMaps, *, settings: ObjectSettings, on_row: Callable[[int, int], None]
@@ -40,7 +43,7 @@ def write_objects(
         folder: Folder of objects.geojson, cells.csv, instances.ome.tif and temporary files.
         maps: The finished maps.
         settings: Object settings.
-        on_row: Called with the rows done and their total, three times the height of the maps: there are three passes.
+        on_row: Called with the rows done and the height of the maps. Each of three passes counts for a third of a row.
 
     Returns:
         How many objects there are.
@@ -50,7 +53,7 @@ def write_objects(
         OSError: If the disk is full.
     """
     width, height = maps.size.width, maps.size.height
-    progress = _Progress(on_row, total=3 * height)
+    progress = _Progress(on_row, height)
     found = connected_areas(
         progress.watch(maps.spool.strips(IDS)),
         width=width,
@@ -78,15 +81,17 @@ def write_objects(
 
 
 class _Progress:
-    """Reports the rows done over all passes."""
+    """Reports the rows done, each pass counting for a third."""
 
-    def __init__(self, on_row: Callable[[int, int], None], *, total: int) -> None:
-        self._on_row, self._total, self._done = on_row, total, 0
+    def __init__(self, on_row: Callable[[int, int], None], height: int) -> None:
+        self._on_row, self._height, self._done = on_row, height, 0
+        on_row(0, height)
 
     def reach(self, rows: int) -> None:
+        """Report that ``rows`` are done, counted over all passes."""
         if rows > self._done:
             self._done = rows
-            self._on_row(rows, self._total)
+            self._on_row(rows // _PASSES, self._height)
 
     def watch(self, strips: Strips) -> Strips:
         for strip in strips:

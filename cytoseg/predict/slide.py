@@ -205,6 +205,7 @@ def _fill(spool: MapSpool, inputs: _Inputs, on_tile: Callable[[int, int], None])
     try:
         with finish_step_on_interrupt() as interrupt:
             done = len(inputs.grid) - count_tiles_left(inputs.grid, top=spool.rows)
+            on_tile(done, len(inputs.grid))  # so that loading the networks does not count as work on the tiles
             progress = _Progress(len(inputs.grid), on_tile, interrupt, done)
             _compute_rows(spool, inputs, progress)
     except SlideError as error:

@@ -96,6 +96,13 @@ def test_the_state_where_little_is_known(tmp_path: Path) -> None:
     assert state_text(tmp_path, read_provenance(tmp_path), now=time.time()) == "predict failed"
 
 
+def test_a_failed_command_does_not_hide_the_finished_one_before_it(tmp_path: Path) -> None:
+    commands = [("predict", "finished"), ("export", "interrupted"), ("report", "failed"), ("export", "failed")]
+    entries = [{"command": command, "outcome": outcome} for command, outcome in commands]
+    write(tmp_path / "run.json", json.dumps({"format": 1, "commands": entries}))
+    assert state_text(tmp_path, read_provenance(tmp_path), now=NOON) == "predict finished, then export failed"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

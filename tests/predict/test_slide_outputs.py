@@ -156,8 +156,8 @@ def test_objects_are_found_after_the_tiles(
     assert bounds == [(4, 5, 20, 9), (25, 12, 28, 16)]
     with (destination.folder / "cells.csv").open(newline="", encoding="utf-8-sig") as file:
         assert [float(row["area_um2"]) for row in csv.DictReader(file)] == [16, 3]
-    assert [what for what, _, _ in seen] == ["tiles"] * 15 + ["objects"] * (len(seen) - 15)
-    assert seen[-1] == ("objects", 60, 60)
+    assert [what for what, _, _ in seen] == ["tiles"] * 16 + ["objects"] * (len(seen) - 16)
+    assert (seen[0], seen[16], seen[-1]) == (("tiles", 0, 15), ("objects", 0, 20), ("objects", 20, 20))
     assert is_done(destination.folder, destination.provenance)
     (destination.folder / "cells.csv").unlink()
     assert not is_done(destination.folder, destination.provenance)
