@@ -21,7 +21,7 @@ def _benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module(f"tests.benchmarks.{name}")
 
 
-@pytest.mark.parametrize("kind", ["ours", "dense"])
+@pytest.mark.parametrize("kind", ["ours", pytest.param("dense", marks=pytest.mark.slow)])
 def test_gathering_and_training_are_measured(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = _benchmark("interpreter_jobs", monkeypatch)
     job = jobs.Job(kind, crops=2, size_px=32, dim=8, precision="no", members=2, steps=2)

@@ -402,7 +402,13 @@ DEEP = 100_000 * "["
 
 
 @pytest.mark.parametrize("file", ["run.json", "evaluation/evaluation.json", "recipe.yaml"])
-@pytest.mark.parametrize("content", [DEEP, f'{{"format": 1, "crops": {DEEP}'], ids=["alone", "within"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(DEEP, id="alone", marks=pytest.mark.slow),
+        pytest.param(f'{{"format": 1, "crops": {DEEP}', id="within"),
+    ],
+)
 def test_one_run_that_cannot_be_read_leaves_the_others_usable(
     review: Review, made_run: Path, bare_run: Path, file: str, content: str
 ) -> None:

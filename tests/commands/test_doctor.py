@@ -165,6 +165,7 @@ def test_one_slide_is_probed_over_its_crops(small: CytosegCommand) -> None:
     assert "of 2 train crops, 2 folds over crops" in result.stdout, result.output
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_a_training_that_is_over_is_not_checked_again(small: CytosegCommand) -> None:
     over = small("train-ddpm", "tiny.yaml", *SHORT, "--resume")

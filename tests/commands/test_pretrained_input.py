@@ -103,7 +103,9 @@ def test_a_bundle_needs_the_extra_no_more(trained: Command, monkeypatch: pytest.
     assert maps[0] == maps[1]
 
 
-@pytest.mark.parametrize("kind", ["grey", "16 bit", "grey 16 bit"])
+@pytest.mark.parametrize(
+    "kind", ["grey 16 bit", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("grey", "16 bit"))]
+)
 def test_slides_of_one_channel_or_16_bits_are_seen_as_their_8_bit_colours(kind: str, trained: Command) -> None:
     with Image.open("slides/dark_b.png") as slide:
         colours = np.asarray(slide)
@@ -121,7 +123,7 @@ def test_slides_of_one_channel_or_16_bits_are_seen_as_their_8_bit_colours(kind: 
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("kind", [pytest.param(np.uint8, marks=pytest.mark.slow), np.uint16])
 def test_a_backbone_learns_from_slides_of_one_channel_and_16_bits(kind: type, cytoseg: Command) -> None:
     for path in list(Path("slides").iterdir()):
         with Image.open(path) as slide:

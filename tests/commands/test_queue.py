@@ -324,7 +324,13 @@ def _spoil(name: str) -> str:
 
 @pytest.mark.usefixtures("slides")
 @pytest.mark.parametrize(
-    "what", ["half-written", "summary", "classes", "slide", "other slide", "uncertainty", "class map"]
+    "what",
+    [
+        "half-written",
+        "other slide",
+        "class map",
+        *(pytest.param(what, marks=pytest.mark.slow) for what in ("summary", "classes", "slide", "uncertainty")),
+    ],
 )
 def test_a_spoiled_prediction_is_left_out_and_named(cytoseg: CytosegCommand, what: str) -> None:
     said = _spoil(what)

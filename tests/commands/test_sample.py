@@ -111,7 +111,7 @@ def test_ddpm_samples(cytoseg: CytosegCommand) -> None:
         np.testing.assert_allclose(one.astype(int), as_pixels(drawn[number]).astype(int), atol=1)
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 50), ("ddpm", 60)])
+@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 50), pytest.param("ddpm", 60, marks=pytest.mark.slow)])
 def test_steps_not_asked_for(cytoseg: CytosegCommand, sampler: str, steps: int) -> None:
     leave_checkpoint(timesteps=60)
     short = ("diffusion.timesteps=60", "features.timesteps=[50]", SMALL[1], "crops.size_px=16")
@@ -122,8 +122,15 @@ def test_steps_not_asked_for(cytoseg: CytosegCommand, sampler: str, steps: int) 
     assert said["crops_seen"] == 8
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-@pytest.mark.parametrize("batch", ["training.batch=1", "training.micro_batch=2"])
+@pytest.mark.parametrize(
+    ("batch", "sampler"),
+    [
+        ("training.batch=1", "ddim"),
+        ("training.micro_batch=2", "ddpm"),
+        pytest.param("training.batch=1", "ddpm", marks=pytest.mark.slow),
+        pytest.param("training.micro_batch=2", "ddim", marks=pytest.mark.slow),
+    ],
+)
 def test_samples_are_the_same_however_many_are_drawn_together(
     cytoseg: CytosegCommand, sampler: str, batch: str
 ) -> None:

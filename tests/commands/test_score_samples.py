@@ -78,7 +78,12 @@ def test_noise_is_far_from_real_crops_and_real_ones_are_not(cytoseg: CytosegComm
 
 
 @pytest.mark.parametrize(
-    ("training", "turns", "copies"), [pytest.param("100", 0, 3, marks=pytest.mark.slow), ("100", 1, 3), ("90", 0, 2)]
+    ("training", "turns", "copies"),
+    [
+        pytest.param("100", 0, 3, marks=pytest.mark.slow),
+        ("100", 1, 3),
+        pytest.param("90", 0, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_a_copy_of_any_training_crop_is_found(cytoseg: CytosegCommand, training: str, turns: int, copies: int) -> None:
     leave_samples()

@@ -34,7 +34,7 @@ def _label(folder: Path) -> None:
         Image.fromarray((picture[..., 1] < 100).astype(np.uint8)).save(folder / "masks" / f"dark_{name}.png")
 
 
-@pytest.mark.parametrize("extractors", ["filters", "filters,pretrained"])
+@pytest.mark.parametrize("extractors", [pytest.param("filters", marks=pytest.mark.slow), "filters,pretrained"])
 def test_features_of_others_need_no_diffusion_model(extractors: str, cytoseg: Callable[..., Any]) -> None:
     _label(Path("crops"))
     given = ("tiny.yaml", *SMALL, f"features.extractors=[{extractors}]", "labels.test_slides=[dark_b]")

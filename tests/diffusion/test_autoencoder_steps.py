@@ -57,8 +57,15 @@ def _assert_same(a: TrainState, b: TrainState) -> None:
         torch.testing.assert_close(x, y, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("architecture", [KL, VQ], ids=["kl", "vq"])
-@pytest.mark.parametrize("stop_at", [4, 8])
+@pytest.mark.parametrize(
+    ("architecture", "stop_at"),
+    [
+        pytest.param(KL, 4, id="kl-4"),
+        pytest.param(VQ, 8, id="vq-8"),
+        pytest.param(KL, 8, id="kl-8", marks=pytest.mark.slow),
+        pytest.param(VQ, 4, id="vq-4", marks=pytest.mark.slow),
+    ],
+)
 def test_interrupted_before_or_after_the_discriminator_joined_it_resumes_exactly(
     tmp_path: Path, run: Run, architecture: Architecture, stop_at: int
 ) -> None:

@@ -285,6 +285,7 @@ def test_crops_taken_in_turns_give_the_same_weights(tmp_path: Path, train_tiny: 
         torch.testing.assert_close(state.unet.state_dict()[name], weights, rtol=1e-3, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_good_checkpoint(
     tmp_path: Path, train_tiny: Train, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def _job(cytoseg: Callable[..., Result], count: int, *overrides: str) -> Callabl
     return lambda command, *arguments: run(command, "digits", *arguments, *overrides)
 
 
+@pytest.mark.slow
 def test_grey_pictures_go_through_the_whole_job(
     cytoseg: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,6 +137,7 @@ def _fault_at_random(faulty: Faulty, draw: random.Random) -> None:
     )()
 
 
+@pytest.mark.slow
 def test_an_import_survives_faults_at_random_moments(case_home: Path, cytoseg: Command) -> None:
     faulty, draw = Faulty(CASES["label-import"], cytoseg, case_home), random.Random(1)
     for _ in range(2):

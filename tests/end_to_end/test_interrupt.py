@@ -58,13 +58,15 @@ def press_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]
     [
         ("label-crops tiny.yaml --n 4", 3),
         ("label-import made/labelled --recipe tiny.yaml --area outline", 3),
-        ("train-interpreter tiny.yaml interpreter.steps=50", 1),  # while features are taken
+        pytest.param(
+            "train-interpreter tiny.yaml interpreter.steps=50", 1, marks=pytest.mark.slow
+        ),  # while features are taken
         ("train-interpreter tiny.yaml interpreter.steps=50", 12),  # while interpreters learn
         ("evaluate tiny.yaml --no-baseline", 2),
         pytest.param("doctor tiny.yaml", 3, marks=pytest.mark.slow),  # while pixels are clustered
         pytest.param("doctor tiny.yaml", 15, marks=pytest.mark.slow),  # while they are probed
         ("predict tiny.yaml part.tif", 2),
-        ("predict tiny.yaml made/slides/made_2_00.ome.tif predict.overlap_px=4", 1),
+        pytest.param("predict tiny.yaml made/slides/made_2_00.ome.tif predict.overlap_px=4", 1, marks=pytest.mark.slow),
     ],
 )
 def test_results_are_as_before_and_the_same_command_goes_on(

@@ -30,11 +30,12 @@ def latent(home: Path, cytoseg: Command, unchecked: None) -> Path:
     return Path("runs/latent")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
         pytest.param((), id="mlps"),
-        pytest.param(("interpreter.kind=decoder", "decoder.steps=2"), id="decoder", marks=pytest.mark.slow),
+        pytest.param(("interpreter.kind=decoder", "decoder.steps=2"), id="decoder"),
     ],
 )
 def test_a_slide_is_segmented_in_latents(latent: Path, part: str, cytoseg: Command, overrides: tuple[str, ...]) -> None:

@@ -38,6 +38,7 @@ def _pixels(path: Path) -> np.ndarray:
         return np.array(image).astype(int)
 
 
+@pytest.mark.slow
 def test_maps_become_pictures_and_edits(conditional: Result, cytoseg: Command) -> None:
     assert conditional.exit_code == 0, conditional.output
     said = " ".join(conditional.stdout.split())

@@ -82,13 +82,18 @@ def test_of_an_import_and_a_queue_at_once_nothing_is_lost(home: Path, cytoseg: C
 
 READERS = (
     "train-interpreter tiny.yaml interpreter.steps=5",
-    "train-interpreter tiny.yaml interpreter.kind=decoder decoder.steps=2",
     "evaluate tiny.yaml --no-baseline",
-    "compare tiny.yaml --quick interpreter.steps=5",
-    "study label-efficiency tiny.yaml --quick --draws 1 --counts 1 interpreter.steps=5",
-    "study robustness tiny.yaml --quick --severities 1 --corruptions defocus",
-    "study architectures tiny.yaml --variants base --seeds 1 --samples 8 training.crops=8 training.batch=4",
-    'select-features tiny.yaml labels.test_slides=["*_00"]',
+    *(
+        pytest.param(line, marks=pytest.mark.slow)
+        for line in (
+            "train-interpreter tiny.yaml interpreter.kind=decoder decoder.steps=2",
+            "compare tiny.yaml --quick interpreter.steps=5",
+            "study label-efficiency tiny.yaml --quick --draws 1 --counts 1 interpreter.steps=5",
+            "study robustness tiny.yaml --quick --severities 1 --corruptions defocus",
+            "study architectures tiny.yaml --variants base --seeds 1 --samples 8 training.crops=8 training.batch=4",
+            'select-features tiny.yaml labels.test_slides=["*_00"]',
+        )
+    ),
 )
 """Commands that read label maps."""
 

@@ -46,6 +46,7 @@ def _write_set(folder: Path, ids: tuple[int, ...]) -> None:
         np.save(path.with_suffix(".npy"), np.resize(np.array(ids), (20, 20)).astype(dtype))
 
 
+@pytest.mark.slow
 def test_a_set_is_imported_trained_on_and_scored(
     cytoseg: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

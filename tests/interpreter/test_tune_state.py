@@ -82,7 +82,15 @@ def test_a_folder_that_is_no_state_of_a_tuning_is_passed_over(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"step": "x"}, {"best_loss": [1]}, {"average_step": -1}, {"best_step": None}, {"best_loss": None}]
+    "wrong",
+    [
+        {"step": "x"},
+        {"average_step": -1},
+        *(
+            pytest.param(wrong, marks=pytest.mark.slow)
+            for wrong in ({"best_loss": [1]}, {"best_step": None}, {"best_loss": None})
+        ),
+    ],
 )
 def test_a_state_that_says_nonsense_changes_nothing(
     worked: TuneState[Decoder], tmp_path: Path, wrong: dict[str, object]
@@ -95,7 +103,9 @@ def test_a_state_that_says_nonsense_changes_nothing(
     assert (other.step, other.best.weights) == (0, {})
 
 
-@pytest.mark.parametrize("group", ["model", "average", "optimiser", "best"])
+@pytest.mark.parametrize(
+    "group", ["model", "optimiser", *(pytest.param(group, marks=pytest.mark.slow) for group in ("average", "best"))]
+)
 def test_tensors_of_another_network_change_nothing(worked: TuneState[Decoder], tmp_path: Path, group: str) -> None:
     resume, other = Resume(tmp_path / "unfinished", {"seed": 1}), _state(2)
     resume.save(worked)

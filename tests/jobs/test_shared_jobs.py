@@ -90,6 +90,7 @@ def test_a_job_is_recorded_there_and_not_in_the_run_folder(here: JobPlace, begin
     assert not (here.run / FILE).exists()
 
 
+@pytest.mark.slow
 def test_two_servers_run_one_job_at_a_time_on_a_device(
     here: JobPlace, there: JobPlace, begin: Callable[..., int]
 ) -> None:

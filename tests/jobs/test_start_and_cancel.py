@@ -51,6 +51,7 @@ def test_jobs_of_a_device_run_one_at_a_time_and_are_cancelled_as_by_ctrl_c(run: 
     assert [job.id for job in jobs_of(JobPlace(run))] == [other, second, first]
 
 
+@pytest.mark.slow
 def test_a_waiting_job_is_cancelled_before_it_begins(run: Path, begin: Begin) -> None:
     first = begin("study")
     wait_for(run, first, RUNNING)

@@ -120,7 +120,10 @@ def test_an_interrupted_comparison_keeps_what_it_has_and_a_damaged_run_is_done_a
     assert fits.seeds == [0, 1, 2]
 
 
-@pytest.mark.parametrize("counts", [[], [[[1]]], [[[5, 0, 0], [0, 3, 0]]], [[[-1, 0, 0], [0, 3, 0], [0, 0, 0]]]])
+ODD_COUNTS: tuple[list[Any], ...] = ([[[1]]], [[[5, 0, 0], [0, 3, 0]]], [[[-1, 0, 0], [0, 3, 0], [0, 0, 0]]])
+
+
+@pytest.mark.parametrize("counts", [[], *(pytest.param(counts, marks=pytest.mark.slow) for counts in ODD_COUNTS)])
 def test_a_stored_run_with_other_counts_is_done_again(fits: Fits, tmp_path: Path, counts: list[Any]) -> None:
     before = _compare(fits, tmp_path, seeds=(0,))
     path = tmp_path / "runs" / "glass-0.json"

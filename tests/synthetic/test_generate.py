@@ -27,7 +27,7 @@ def drawn(scene: Scene) -> Drawn:
     return draw_region(scene, Region(0, 0, 500, 600))
 
 
-@pytest.mark.parametrize("band_px", [37, 256])
+@pytest.mark.parametrize("band_px", [37, pytest.param(256, marks=pytest.mark.slow)])
 def test_the_height_of_the_bands_changes_nothing(scene: Scene, drawn: Drawn, band_px: int) -> None:
     bands = list(draw_bands(scene, Size(500, 600), band_px=band_px))
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in bands]), drawn[1])
@@ -51,7 +51,9 @@ def test_the_seed_decides_everything() -> None:
     assert (first[0] != other[0]).mean() > 0.1
 
 
-@pytest.mark.parametrize("stain", STAINS)
+@pytest.mark.parametrize(
+    "stain", [pytest.param(stain, marks=() if k % 3 == 0 else pytest.mark.slow) for k, stain in enumerate(STAINS)]
+)
 def test_nuclei_are_darker_than_cytoplasm_and_cytoplasm_than_glass(stain: str) -> None:
     picture, labels = draw_region(make_scene(4, mpp=1.0, stain=stain), Region(0, 0, 600, 600))
     assert np.unique(labels).tolist() == [0, 1, 2]
