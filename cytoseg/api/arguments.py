@@ -7,6 +7,8 @@ from pathlib import Path
 from cytoseg.errors import ArrayError, CytosegError, RecipeError
 from cytoseg.quoting import short_repr
 
+NOT_IN_ORDER = (str, bytes, set, frozenset, dict)
+"""Iterables that are no list of values: letters, no order, or keys whose values may say another order."""
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes and characters; counted, because a dead share would not answer
 
 
@@ -33,12 +35,12 @@ def as_path(path: str | os.PathLike[str], *, error: type[CytosegError], is_new: 
 
 
 def as_texts(values: object, *, name: str, error: type[CytosegError]) -> list[str]:
-    """Validate a list of texts; a single text would be taken for a list of its letters.
+    """Validate a list of texts; a single text would be taken for a list of its letters, and a set has no order.
 
     Raises:
         CytosegError: Of the given class, if it is anything else.
     """
-    found = list(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes | dict) else None
+    found = list(values) if isinstance(values, Iterable) and not isinstance(values, NOT_IN_ORDER) else None
     if found is None or not all(isinstance(value, str) for value in found):
         raise error(f"{name}: found {short_repr(values)}, but a list of texts is wanted.")
     return [str(value) for value in found]

@@ -1,17 +1,16 @@
 """Validation of images, label maps and lists passed to the API."""
 
 from collections.abc import Iterable, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoseg.api.arguments import NOT_IN_ORDER
 from cytoseg.classes import IGNORE
 from cytoseg.errors import ArrayError
 from cytoseg.quoting import short_repr
-
-_NOT_IN_ORDER = (str, bytes, set, frozenset, dict)
-"""Iterables that are no list of names: letters, no order, or keys whose values may say another order."""
 
 RANGES = ("0..255", "0..1")
 """Value ranges of images: 8-bit integers, and floating point."""
@@ -34,9 +33,9 @@ def as_picture(image: object, *, value_range: str = "0..255", name: str = "the i
     if value_range not in RANGES:
         raise ArrayError(f"value_range: {short_repr(value_range)} is neither '0..255' (uint8) nor '0..1' (float).")
     if not isinstance(image, np.ndarray):
-        raise ArrayError(
-            f"{name}: has type {type(image).__name__}, but must be a NumPy array. Pass numpy.asarray(image)."
-        )
+        is_path = isinstance(image, str | PathLike)
+        hint = "Open the file first: numpy.asarray(PIL.Image.open(path))." if is_path else "Pass numpy.asarray(image)."
+        raise ArrayError(f"{name}: has type {type(image).__name__}, but must be a NumPy array. {hint}")
     pixels = _uint8(_unmasked(image, name=name, fill="fill_value"), value_range, name)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -108,7 +107,7 @@ def as_list(arrays: object, *, name: str) -> list[object]:
     """
     if isinstance(arrays, np.ndarray) and arrays.dtype != np.object_ and arrays.ndim != 4:
         raise ArrayError(f"{name}: is one array of shape {arrays.shape}, but a list of arrays is wanted: [array].")
-    if isinstance(arrays, str | bytes) or not isinstance(arrays, Iterable):
+    if isinstance(arrays, NOT_IN_ORDER) or not isinstance(arrays, Iterable):
         raise ArrayError(f"{name}: has type {type(arrays).__name__}, but a list of arrays is wanted.")
     return list(arrays)
 
@@ -135,12 +134,16 @@ def as_groups(groups: object, *, images: int) -> list[str] | None:
     """Validate groups: one name, number or other value per image.
 
     Raises:
-        ArrayError: If their number differs from that of the images.
+        ArrayError: If they are not a list, or their number differs from that of the images.
     """
     if groups is None:
         return None
-    is_list = isinstance(groups, Iterable) and not isinstance(groups, _NOT_IN_ORDER)
-    found = [str(group) for group in groups] if is_list else []  # type: ignore[attr-defined] # an iterable
+    is_flat = not isinstance(groups, np.ndarray) or groups.ndim == 1
+    if not is_flat or isinstance(groups, NOT_IN_ORDER) or not isinstance(groups, Iterable):
+        raise ArrayError(
+            f"groups: found {short_repr(groups)}, but a list is wanted, one value for each image, such as its slide."
+        )
+    found = [str(group) for group in groups]
     if len(found) != images:
         raise ArrayError(f"groups: {len(found)} for {images} images. Pass one for each, such as its slide.")
     return found
@@ -155,7 +158,7 @@ def as_class_names(classes: object) -> tuple[str, ...]:
     Raises:
         ArrayError: If it is not a list of different texts.
     """
-    names = list(classes) if isinstance(classes, Iterable) and not isinstance(classes, _NOT_IN_ORDER) else []
+    names = list(classes) if isinstance(classes, Iterable) and not isinstance(classes, NOT_IN_ORDER) else []
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ArrayError(
             f"classes: found {short_repr(classes)}, but a list of names is wanted, each once: "

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import sklearn.base
 import sklearn.exceptions
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -17,10 +18,11 @@ from cytoseg.api.arguments import as_path, as_texts
 from cytoseg.api.arrays import as_class_names, as_groups, as_label_maps, as_list, as_picture
 from cytoseg.api.bundle import Bundle, Prediction
 from cytoseg.api.scores import evaluate
+from cytoseg.classes import IGNORE
 from cytoseg.devices import pick_device
 from cytoseg.diffusion.architecture import Architecture
 from cytoseg.diffusion.state import load_backbone
-from cytoseg.errors import ArrayError, CheckpointError, CytosegError, RecipeError
+from cytoseg.errors import ArrayError, CheckpointError, CytosegError, LabelError, RecipeError
 from cytoseg.features.extract import FeatureExtractor
 from cytoseg.features.pixel_table import gather_pixels
 from cytoseg.interpreter import bundle as saved
@@ -133,7 +135,8 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         slides = as_groups(groups, images=len(maps))
         if self.calibrate and slides is None:
             raise ArrayError("calibrate=True holds groups out. Pass fit(..., groups=) with the slide of each image.")
-        content = self._train(pictures, maps, names or _numbered(maps), slides or [""] * len(maps))
+        with torch.inference_mode(False), torch.enable_grad():  # the caller may have switched gradients off
+            content = self._train(pictures, maps, names or _numbered(maps), slides or [""] * len(maps))
         self.bundle_ = Bundle(content, device=self.device)
         self.classes_ = np.arange(len(content.classes))
         return self
@@ -193,6 +196,7 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         slides: list[str],
     ) -> saved.Bundle:
         network, architecture, origin = self._network()
+        _check_two_classes(maps)
         side = max(max(picture.shape[:2]) for picture in pictures)
         recipe = self._recipe(architecture, classes, crop_px=side)
         device, seed = pick_device(self.device), recipe.training.seed
@@ -251,7 +255,15 @@ def _with_parameters(error: CytosegError) -> str:
     return message
 
 
+def _check_two_classes(maps: Sequence[NDArray[np.uint8]]) -> None:
+    """Refuse label maps of fewer than two classes before the features are computed."""
+    present = set().union(*(np.unique(ids[ids != IGNORE]).tolist() for ids in maps))
+    if len(present) < 2:
+        shown = f"only class id {present.pop()}" if present else f"no labelled pixel, only {IGNORE} (ignore)"
+        raise LabelError(f"label_maps: hold {shown}; at least two classes are needed. Label pixels of another class.")
+
+
 def _numbered(maps: Sequence[NDArray[np.uint8]]) -> list[str]:
     """Name the classes by the ids in label maps."""
-    found = [int(ids[ids != 255].max(initial=1)) for ids in maps]
+    found = [int(ids[ids != IGNORE].max(initial=1)) for ids in maps]
     return [f"class {number}" for number in range(max(found) + 1)]

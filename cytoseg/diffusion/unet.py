@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -21,6 +22,8 @@ from cytoseg.diffusion.space import build_space, space_of
 
 _ORDER = tuple(dict.fromkeys(part for parts in TAP_PARTS.values() for part in parts))
 """The parts of a block of any backbone, in order of computation."""
+_HOOKING = threading.Lock()
+"""Held while a hook is registered: PyTorch numbers hooks with a counter that is not locked."""
 
 
 def build_unet(architecture: Architecture, *, seed: int = 0) -> nn.Module:
@@ -80,7 +83,7 @@ def build_diffusion(unet: nn.Module, architecture: Architecture, *, size_px: int
 
 @contextlib.contextmanager
 def tapped(unet: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect the tapped tensors of every forward pass inside the block.
+    """Collect the tapped tensors of every forward pass of this thread inside the block.
 
     The attention tap is the *input of the upsample module*: a hook on the attention module itself would see the branch
     before the residual is added.
@@ -128,13 +131,19 @@ def _end_here(_tap: Tensor) -> None:
 
 @contextlib.contextmanager
 def _listening_to_tap(unet: nn.Module, name: str, listener: Callable[[Tensor], None]) -> Iterator[None]:
-    """Call the listener with a tap's tensor whenever a forward pass inside the block reaches it."""
+    """Call the listener with a tap's tensor whenever a forward pass of this thread inside the block reaches it."""
     block, part = split_tap(name)
-    module = _tapped_module(unet, block, part)
-    if part == "attention":
-        handle = module.register_forward_pre_hook(lambda _module, inputs: listener(inputs[0]))
-    else:
-        handle = module.register_forward_hook(lambda _module, _inputs, output: listener(output))
+    module, thread = _tapped_module(unet, block, part), threading.get_ident()
+
+    def hear(tap: Tensor) -> None:
+        if threading.get_ident() == thread:  # the hooks see the passes of all threads through one network
+            listener(tap)
+
+    with _HOOKING:
+        if part == "attention":
+            handle = module.register_forward_pre_hook(lambda _module, inputs: hear(inputs[0]))
+        else:
+            handle = module.register_forward_hook(lambda _module, _inputs, output: hear(output))
     try:
         yield
     finally:

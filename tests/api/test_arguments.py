@@ -46,7 +46,7 @@ def test_a_bundle_is_saved_under_a_name(fitted: cs.PixelClassifier) -> None:
         fitted.save("")
 
 
-@pytest.mark.parametrize("extractors", [None, 5, [1]])
+@pytest.mark.parametrize("extractors", [None, 5, [1], {"ddpm", "filters"}])
 def test_extractors_are_a_list_of_texts(extractors: Any) -> None:
     with pytest.raises(ArrayError, match=r"^extractors: found .*, but a list of texts is wanted\.$"):
         cs.PixelClassifier(extractors=extractors).fit([np.zeros((4, 4), np.uint8)], [np.zeros((4, 4), int)])

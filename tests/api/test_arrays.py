@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ def test_floats_are_scaled_when_asked_for(dtype: type) -> None:
         (GREY, "0..2", "value_range: '0..2' is neither"),
         (GREY.tolist(), "0..255", "has type list, but must be a NumPy array"),
         (None, "0..255", "has type NoneType"),
+        (Path("cell.png"), "0..255", r"has type \w*Path, .* Open the file first: numpy\.asarray\(PIL\.Image\.open"),
         (np.zeros((2, 2, 4), np.uint8), "0..255", r"shape \(2, 2, 4\).*Leave the alpha channel out"),
         (np.zeros((3, 5, 5), np.uint8), "0..255", r"shape \(3, 5, 5\), but must be \(H, W, 3\)"),
         (np.zeros((2, 2, 2, 3), np.uint8), "0..255", r"shape \(2, 2, 2, 3\)"),
@@ -87,6 +89,7 @@ def test_a_stack_of_images_is_a_list_of_them() -> None:
         (GREY, "images: is one array of shape (2, 2)"),
         ("slide.png", "images: has type str"),
         (5, "images: has type int"),
+        ({"a.png": RGB}, "images: has type dict, but a list of arrays is wanted."),
     ],
 )
 def test_a_single_image_is_no_list(images: object, problem: str) -> None:
@@ -110,8 +113,8 @@ def test_groups_are_one_for_each_image() -> None:
     assert as_groups(None, images=3) is None
     with pytest.raises(ArrayError, match="groups: 2 for 3 images"):
         as_groups(["a", "b"], images=3)
-    for wrong in (7, "abc"):
-        with pytest.raises(ArrayError, match="groups: 0 for 3 images"):
+    for wrong in (7, "abc", np.zeros((3, 2))):
+        with pytest.raises(ArrayError, match=r"^groups: found .*, but a list is wanted, one value for each image"):
             as_groups(wrong, images=3)
 
 
@@ -135,5 +138,5 @@ def test_names_without_an_order_are_refused(names: object) -> None:
     """The order of a set changes from run to run, and so would the ids."""
     with pytest.raises(ArrayError, match=r"^classes: found .*, but a list of names is wanted, each once"):
         as_class_names(names)
-    with pytest.raises(ArrayError, match=r"^groups: 0 for 2 images"):
+    with pytest.raises(ArrayError, match=r"^groups: found .*, but a list is wanted, one value for each image"):
         as_groups(names, images=2)

@@ -1,15 +1,20 @@
 """The pixel classifier and scikit-learn's conventions."""
 
+import copy
 import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 
 import cytoseg as cs
 from cytoseg.checkpoints import save_checkpoint
@@ -60,9 +65,86 @@ def test_it_is_cloned_and_its_parameters_are_set() -> None:
         copy.set_params(depth=3)
 
 
-def test_a_copy_by_pickle_predicts_the_same(fitted: cs.PixelClassifier, cells: Cells) -> None:
-    copy = pickle.loads(pickle.dumps(fitted))
-    np.testing.assert_array_equal(copy.predict_proba(cells[0])[0], fitted.predict_proba(cells[0])[0])
+def _by_joblib(classifier: cs.PixelClassifier, folder: Path) -> cs.PixelClassifier:
+    joblib.dump(classifier, folder / "classifier.joblib")
+    return joblib.load(folder / "classifier.joblib")
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda classifier, _folder: pickle.loads(pickle.dumps(classifier)),
+        lambda classifier, _folder: copy.deepcopy(classifier),
+        _by_joblib,
+    ],
+)
+def test_a_copy_predicts_the_same(
+    copied: Callable[..., cs.PixelClassifier], fitted: cs.PixelClassifier, cells: Cells, tmp_path: Path
+) -> None:
+    found = copied(fitted, tmp_path)
+    np.testing.assert_array_equal(found.predict_proba(cells[0])[0], fitted.predict_proba(cells[0])[0])
+    unfitted = clone(fitted)
+    assert copied(unfitted, tmp_path).get_params() == unfitted.get_params() == fitted.get_params()
+    assert not hasattr(unfitted, "bundle_")
+
+
+def test_it_is_shown_with_what_is_not_the_default(fitted: cs.PixelClassifier) -> None:
+    assert repr(cs.PixelClassifier()) == "PixelClassifier()"
+    assert repr(fitted) == "PixelClassifier(classes=['glass', 'cell'], device='cpu', members=2, steps=30)"
+
+
+def test_many_threads_predict_with_one_classifier(fitted: cs.PixelClassifier, cells: Cells) -> None:
+    """The features of one thread ended up in another, or were missing."""
+    alone = [fitted.predict_proba([image])[0] for image in cells[0]]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda image: fitted.predict_proba([image])[0], cells[0] * 4))
+    for found, wanted in zip(together, alone * 4, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_it_is_fitted_in_several_threads(cells: Cells) -> None:
+    wanted = cs.PixelClassifier(**QUICK).fit(*cells).predict_proba(cells[0])[0]
+    same = cs.PixelClassifier(**QUICK)
+    with ThreadPoolExecutor(3) as pool:
+        fits = list(pool.map(lambda each: each.fit(*cells), [same, same, cs.PixelClassifier(**QUICK)]))
+    for fitted in fits:
+        np.testing.assert_array_equal(fitted.predict_proba(cells[0])[0], wanted)
+
+
+def test_a_second_fit_is_that_of_a_new_one_and_a_failed_one_changes_nothing(cells: Cells) -> None:
+    images, label_maps = cells
+    three = [np.where(ids == 1, 2, ids) for ids in label_maps]
+    wanted = cs.PixelClassifier(**QUICK).fit(images, three).predict_proba(images)[0]
+    classifier = cs.PixelClassifier(**QUICK).fit(images, label_maps).fit(images, three)
+    assert classifier.classes_.tolist() == [0, 1, 2]
+    with pytest.raises(RecipeError, match="members"):
+        classifier.set_params(members=0).fit(images, label_maps)
+    np.testing.assert_array_equal(classifier.predict_proba(images)[0], wanted)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_is_fitted_where_gradients_are_switched_off(mode: Callable[[], Any], cells: Cells) -> None:
+    wanted = cs.PixelClassifier(**QUICK).fit(*cells).predict_proba(cells[0])[0]
+    with mode():
+        found = cs.PixelClassifier(**QUICK).fit(*cells).predict_proba(cells[0])[0]
+        assert not torch.is_grad_enabled()
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("viewed", [np.asfortranarray, lambda each: each[::-1, ::-1].copy()[::-1, ::-1]])
+def test_arrays_in_any_memory_layout(viewed: Callable[..., NDArray[Any]], cells: Cells) -> None:
+    wanted = cs.PixelClassifier(**QUICK).fit(*cells).predict_proba(cells[0])[0]
+    images, label_maps = ([viewed(each) for each in part] for part in cells)
+    for each in (*images, *label_maps):
+        each.flags.writeable = False
+    found = cs.PixelClassifier(**QUICK).fit(images, label_maps).predict_proba(images)[0]
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_single_pixels_are_images() -> None:
+    images, label_maps = [np.full((1, 1), grey, np.uint8) for grey in (0, 200)], [np.full((1, 1), k) for k in (1, 0)]
+    classifier = cs.PixelClassifier(**{**QUICK, "extractors": ("ddpm", "filters")}).fit(images, label_maps)
+    assert [found.tolist() for found in classifier.predict(images)] == [[[1]], [[0]]]
 
 
 def test_scikit_learn_cross_validates_it(cells: Cells) -> None:
@@ -73,6 +155,15 @@ def test_scikit_learn_cross_validates_it(cells: Cells) -> None:
     by_hand = cs.PixelClassifier(["glass", "cell"], **QUICK).fit(images[:2], label_maps[:2])
     assert len(scores) == 3
     assert by_hand.score(images[2:], label_maps[2:]) in scores.tolist()
+
+
+def test_scikit_learn_searches_a_grid_of_parameters(cells: Cells) -> None:
+    images, label_maps = cells
+    search = GridSearchCV(cs.PixelClassifier(**QUICK), {"steps": [1, 10]}, cv=GroupKFold(2))
+    search.fit(images, label_maps, groups=["a", "b", "c"])
+    assert search.best_params_ == {"steps": 10}
+    by_hand = cs.PixelClassifier(**QUICK).fit(images, label_maps)
+    np.testing.assert_array_equal(search.predict(images)[0], by_hand.predict(images)[0])
 
 
 def test_unnamed_classes_are_numbered(cells: Cells) -> None:
@@ -154,9 +245,11 @@ def test_what_does_not_fit_together_is_refused(cells: Cells) -> None:
         classifier.fit(images, label_maps, groups=["a", "b"])
     with pytest.raises(ArrayError, match="images: an empty list"):
         classifier.fit([], [])
-    with pytest.raises(LabelError, match="two classes are needed"):
+    with pytest.raises(LabelError, match=r"^label_maps: hold only class id 0; at least two classes are needed\."):
         classifier.fit(images, [np.zeros_like(ids) for ids in label_maps])
-    with pytest.raises(LabelError, match="no labelled pixel"):
+    with pytest.raises(LabelError, match=r"^label_maps: hold only class id 0"):
+        cs.PixelClassifier(["glass"], **QUICK).fit(images, [np.zeros_like(ids) for ids in label_maps])
+    with pytest.raises(LabelError, match=r"^label_maps: hold no labelled pixel, only 255 \(ignore\)"):
         classifier.fit(images, [np.full_like(ids, cs.IGNORE) for ids in label_maps])
 
 

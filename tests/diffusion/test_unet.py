@@ -1,4 +1,6 @@
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -184,6 +186,25 @@ def test_the_network_ends_at_the_last_tap(tiny: Architecture, names: list[str], 
     assert seen.keys() == whole.keys() == set(names)
     for name in names:
         assert torch.equal(seen[name], whole[name])
+
+
+def test_each_thread_gets_the_taps_of_its_own_pass(tiny: Architecture) -> None:
+    unet, names, (x, t) = build_unet(tiny).eval(), tap_names(tiny), _input()
+    of_other: list[dict[str, Tensor]] = []
+
+    def pass_of_another_thread(_module: object, _inputs: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            with ThreadPoolExecutor(1) as pool:
+                of_other.append(pool.submit(run_to_taps, unet, names[:2], x + 1, t).result())
+
+    with torch.no_grad():
+        wanted, wanted_of_other = run_to_taps(unet, names, x, t), run_to_taps(unet, names[:2], x + 1, t)
+        unet.get_submodule("ups.1.1").register_forward_pre_hook(pass_of_another_thread)
+        seen = run_to_taps(unet, names, x, t)
+    assert seen.keys() == wanted.keys()
+    assert of_other[0].keys() == wanted_of_other.keys()
+    assert all(torch.equal(seen[name], wanted[name]) for name in names)
+    torch.testing.assert_close(of_other[0], wanted_of_other)
 
 
 def test_errors_of_the_network_come_out(tiny: Architecture) -> None:
