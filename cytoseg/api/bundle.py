@@ -87,7 +87,8 @@ class Bundle:
         """Segment an image.
 
         An image that fits into a tile of the bundle's recipe is predicted whole, a larger one in tiles, with the same
-        result as ``cytoseg predict`` without skipping glass.
+        result as ``cytoseg predict`` without skipping glass. There a side shorter than a tile is filled with white, so
+        a long image of one pixel's height takes as long as one of a tile's height.
 
         Args:
             image: (H, W, 3) RGB or (H, W) grey, at the bundle's micrometres per pixel.
