@@ -57,6 +57,7 @@ def choose(run: Path, found: CatalogueEntry) -> Other | None:
         "Compare with",
         [NOTHING, *kept, *names],
         key=f"beside {found.key}",
+        persist_state="session",
         disabled=not names and not kept,
         help=_HELP if names or kept else _ALONE,
     )
@@ -64,7 +65,15 @@ def choose(run: Path, found: CatalogueEntry) -> Other | None:
         _offer_keeping(found.prediction, present)
     if chosen not in names and chosen not in kept:
         return None
-    way = st.segmented_control("How", list(WAYS), default=SWIPE, key="way", label_visibility="collapsed", required=True)
+    way = st.segmented_control(
+        "How",
+        list(WAYS),
+        default=SWIPE,
+        key="way",
+        label_visibility="collapsed",
+        required=True,
+        persist_state="session",
+    )
     try:
         if chosen in kept:
             return _viewed(run, kept[chosen], chosen, WAYS.get(str(way), "swipe"))

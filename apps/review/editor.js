@@ -9,21 +9,24 @@ import { IGNORE, same } from "./editor_pixels.js";
 import { Pointers } from "./editor_pointers.js";
 import { readRegions } from "./editor_regions.js";
 import { checksum, forget, keep, packed, remembered, unpacked } from "./editor_runs.js";
+import { keepSettings, useSettings } from "./editor_settings.js";
 import { ON_PROPOSAL } from "./editor_tools.js";
 
 const editors = new WeakMap();
 
-/** @type {(component: any) => void} */
+/** @type {(component: any) => () => void} */
 export default function ({ data, parentElement, setTriggerValue, setStateValue }) {
   const root = parentElement.querySelector(".editor");
   let editor = editors.get(root);
   if (!editor) {
     editor = new Editor(root);
+    useSettings(editor);
     editors.set(root, editor);
   }
   editor.send = (/** @type {object} */ value) => setTriggerValue("saved", value);
   editor.sendDrawn = (/** @type {object} */ value) => setStateValue("drawn", value);
   editor.show(data);
+  return () => keepSettings(editor);
 }
 
 class Editor extends EditorKeys {

@@ -28,7 +28,7 @@ _CORRECT_KEYS = (
 """Keyboard shortcuts of the pages, for the list of keys."""
 
 
-MODULES = ("pixels", "pointers", "runs", "regions", "proposal", "view", "tools", "keys")
+MODULES = ("pixels", "pointers", "runs", "regions", "proposal", "view", "settings", "tools", "keys")
 """Modules of the editor (editor_NAME.js), each after those that it imports."""
 
 

@@ -17,7 +17,15 @@ def show_training(author: str) -> None:
     own = _own_kind()
     kinds = list(KINDS) if own in KINDS else [own, *KINDS]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox("Kind of model", kinds, index=kinds.index(own), format_func=_title, width=160)
+        chosen = st.selectbox(
+            "Kind of model",
+            kinds,
+            index=kinds.index(own),
+            format_func=_title,
+            width=160,
+            key=f"kind {state.run_folder()}",
+            persist_state="session",
+        )
         st.button(
             "Train",
             key=f"start {COMMAND}",

@@ -6,6 +6,7 @@ import { cut, follow, holdSeam, link, place } from "./viewer_compare.js";
 import { drawCrops, toggleCrop } from "./viewer_crops.js";
 import { closePane, source, updateLayers } from "./viewer_layers.js";
 import { holdOutlines, move, paint, pick } from "./viewer_outlines.js";
+import { keepView, viewOf } from "./viewer_views.js";
 
 const held = new WeakMap();
 /** @type {Promise<unknown> | null} */
@@ -15,7 +16,7 @@ let library = null;
 export default function ({ data, parentElement, setStateValue }) {
   let state = held.get(parentElement);
   if (!state) {
-    state = { wanted: data, panes: [], leads: null, seam: 50, outlines: {}, draws: false, jumped: null };
+    state = { wanted: data, panes: [], leads: null, seam: 50, outlines: {}, draws: false, jumped: "" };
     held.set(parentElement, state);
     load(data.library)
       .then(() => state.closed || start(state, parentElement, setStateValue))
@@ -26,6 +27,7 @@ export default function ({ data, parentElement, setStateValue }) {
   return () => {
     state.closed = true;
     clearTimeout(state.outlines.timer);
+    if (state.panes.length) leave(state, state.panes[0]);
     state.panes.forEach(closePane);
     held.delete(parentElement);
   };
@@ -56,7 +58,7 @@ function start(state, parent, setStateValue) {
   state.panes = [pane];
   root.viewer = viewer;
   const slide = () => viewer.world.getItemAt(0);
-  viewer.addHandler("open", () => jump(state));
+  viewer.addHandler("open", () => jump(state) || comeBack(state));
   viewer.addHandler("update-viewport", () => {
     if (!slide()) return;
     draw(state);
@@ -149,9 +151,12 @@ function show(state, pane) {
   const { viewer } = pane;
   const name = `${wanted.slide}?${wanted.version}`;
   if (pane.shown !== name) {
+    if (pane.side === 0) {
+      leave(state, pane);
+      state.jumped = viewOf(name)?.jumped ?? "";
+    }
     pane.shown = name;
     pane.layers = {};
-    if (pane.side === 0) state.jumped = null;
     say(state.root.parentNode, "");
     viewer.open(source(wanted, wanted.slide, "jpg", wanted.version, ""));
     viewer.addOnceHandler("open", () => {
@@ -165,16 +170,31 @@ function show(state, pane) {
   }
 }
 
+/** @type {(state: any, pane: any) => void} */
+function leave(state, pane) {
+  keepView(pane.shown, pane.viewer, state.jumped);
+}
+
+// Show the slide where it was looked at last.
 /** @type {(state: any) => void} */
+function comeBack(state) {
+  const { shown, viewer } = state.panes[0];
+  const view = viewOf(shown);
+  if (view) viewer.viewport.fitBounds(view.bounds, true);
+}
+
+/** @type {(state: any) => boolean} whether it has moved */
 function jump(state) {
   const { wanted } = state;
   const { viewer } = state.panes[0];
   const item = viewer.world.getItemAt(0);
-  if (!wanted.jump || !item || state.jumped === wanted.jump.number) return;
-  state.jumped = wanted.jump.number;
+  const asked = JSON.stringify(wanted.jump);
+  if (!wanted.jump || !item || state.jumped === asked) return false;
+  state.jumped = asked;
   state.leads = state.panes[0];
   const { x, y, width } = wanted.jump;
   viewer.viewport.fitBounds(item.imageToViewportRectangle(x, y, width, width), true);
+  return true;
 }
 
 // The scale bar, and how large the slide's pixels are now.

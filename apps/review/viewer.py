@@ -23,7 +23,7 @@ from cytoseg.viewer.deep_zoom import TILE_PX, TilePyramid
 from cytoseg.viewer.tile_service import CLASSES, DISAGREEMENT, SLIDE, TRUTH, SlideView
 
 TITLES = {CLASSES: "Class map", DISAGREEMENT: "Uncertainty", TRUTH: "Ground truth"}
-MODULES = ("layers", "crops", "compare", "outlines")
+MODULES = ("layers", "crops", "compare", "outlines", "views")
 """Modules of the viewer (viewer_NAME.js), each after those that it imports."""
 _COMPARED = {CLASSES, DISAGREEMENT}
 
@@ -99,10 +99,10 @@ def choose_layers(slide_view: SlideView) -> dict[str, float]:
     opacities = {}
     for layer in slide_view.layers:
         means = state.plain(UNCERTAINTY) if layer == DISAGREEMENT else None
-        on = st.toggle(TITLES[layer], value=layer == CLASSES, key=f"layer {layer}", help=means)
+        on = st.toggle(TITLES[layer], value=layer == CLASSES, key=f"layer {layer}", help=means, persist_state="session")
         label = f"Opacity of {TITLES[layer]}"
-        choice = {"key": f"opacity {layer}", "disabled": not on, "label_visibility": "collapsed"}
-        percent = st.slider(label, 0, 100, 50, 5, "%d %%", **choice)
+        choice = {"disabled": not on, "label_visibility": "collapsed"}
+        percent = st.slider(label, 0, 100, 50, 5, "%d %%", key=f"opacity {layer}", persist_state="session", **choice)
         opacities[layer] = percent / 100 if on else 0.0
     if DISAGREEMENT in slide_view.layers:
         widgets.ramp("certain", f"{slide_view.brightest:.2f} nats or more")
@@ -116,7 +116,8 @@ def choose_classes(classes: ClassList) -> list[int]:
     for class_id, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
             st.html(widgets.swatch(colour), width="content")
-            if st.checkbox(state.plain(name), value=name != classes.fill, key=f"paint {name}", width="stretch"):
+            painted, key = name != classes.fill, f"paint {name}"
+            if st.checkbox(state.plain(name), value=painted, key=key, width="stretch", persist_state="session"):
                 shown.append(class_id)
     return shown
 

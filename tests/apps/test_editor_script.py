@@ -165,6 +165,29 @@ def test_each_change_of_a_proposal_is_a_step_that_can_be_undone(tmp_path: Path) 
     assert found[6][1:] == [taken, shifted, 3]
 
 
+def test_the_next_editor_begins_with_the_settings_of_the_last(tmp_path: Path) -> None:
+    found = _computed(
+        "editor_settings",
+        """
+        const editor = (settings) => {
+          const sliders = {};
+          return { ...settings, sliders, find: (name) => (sliders[name] ??= { value: "45" }) };
+        };
+        const one = editor({ tool: "smart", classId: 2, layer: "doubt" });
+        const other = editor({ tool: "brush", classId: null, layer: null });
+        it.useSettings(other);
+        const first = [other.tool, other.find("contrast").value];
+        one.find("contrast").value = "200";
+        it.keepSettings(one);
+        it.useSettings(other);
+        const shown = ["contrast", "veil"].map((name) => other.find(name).value);
+        return [...first, other.tool, other.classId, other.layer, ...shown];
+        """,
+        tmp_path,
+    )
+    assert found == ["brush", "45", "smart", 2, "doubt", "200", "45"]
+
+
 def test_what_the_browser_gets_is_one_module(tmp_path: Path, editor: ModuleType) -> None:
     script = editor.script()
     assert "import " not in script

@@ -239,6 +239,19 @@ def test_a_form_leads_to_a_place(page: Page, address: str) -> None:
     expect(page.locator(".sight .place")).to_contain_text("x 3150, y 1150")
 
 
+def test_a_slide_is_found_again_as_it_was_left(page: Page, address: str) -> None:
+    _open(page, address, "&x=3000&y=1000&width=300")
+    page.get_by_role("button", name="Nearer").click()
+    page.wait_for_function(LOADED, arg=LAYERS["board"], timeout=DRAWN_MS)
+    seen = "JSON.stringify(sight.viewport.getBounds())"
+    left = page.evaluate(seen)
+    for name in ("Jobs", "Slides"):
+        page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True).click()
+        expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible(timeout=DRAWN_MS)
+    page.wait_for_function(LOADED, arg=LAYERS["board"], timeout=DRAWN_MS)
+    page.wait_for_function(f"(left) => {seen} === left", arg=left, timeout=DRAWN_MS)
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -62,7 +62,8 @@ def _choose(annotating: Annotating, found: list[CropFile], author: str) -> CropF
     key = "crop to annotate"
     if st.session_state.get(key) not in names:
         st.session_state[key] = next((name for name in names if by_name[name].drawn is None), names[0])
-    chosen = by_name[st.selectbox("Crop", names, key=key, format_func=titles.__getitem__)]
+    name = st.selectbox("Crop", names, key=key, format_func=titles.__getitem__, persist_state="session")
+    chosen = by_name[name]
     with st.container(horizontal=True):
         crop_choice.offer_beside(names, chosen.path.stem, key=key, shortcuts=("Shift+N", "N"))
         people.offer_taking(annotating.run, chosen, author, given.get(chosen.path.stem, ()))
@@ -158,8 +159,7 @@ def _side(annotating: Annotating, crops: list[CropFile]) -> tuple[CropFile, str,
     people.show_whose_marks(annotating, crop, author)
     if crop.is_test:
         st.warning(f"A crop of the test slide {state.plain(crop.slide)}: used for testing, never for training.")
-    st.session_state.setdefault("live box", st.session_state.get("live", True))  # dropped with each change of the page
-    live = st.session_state["live"] = st.toggle("Live result", key="live box", help=LIVE)
+    live = st.toggle("Live result", value=True, key="live box", help=LIVE, persist_state="session")
     with st.container(horizontal=True):
         propose = {"on_click": _propose, "args": (annotating, crop, author)}
         st.button("Propose marks", icon=":material/auto_fix_high:", help=PROPOSE, **propose)

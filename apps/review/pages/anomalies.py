@@ -66,7 +66,9 @@ def _start(author: str) -> None:
     else:
         names = ", ".join(Path(one.path).name for one in known.slides)
         st.caption(state.plain(f"Normal slides: {names}."))
-    chosen = st.multiselect("Slides", slides, key=f"anomalies of {run}", placeholder="Choose slides")
+    chosen = st.multiselect(
+        "Slides", slides, key=f"anomalies of {run}", placeholder="Choose slides", persist_state="session"
+    )
     with st.container(horizontal=True):
         _button(LEARN_NORMAL, author, chosen, told="")
         _button("anomaly", author, chosen, told="" if known else "First learn normal slides.")

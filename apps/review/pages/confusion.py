@@ -63,8 +63,10 @@ def main() -> None:
     widgets.warn_of_corrected(found)
     titles = [method.title for method in found.methods]
     left, right = st.columns([1, 2], gap="medium")
-    title = left.selectbox("Method", titles)
-    view = right.segmented_control("Show", list(VIEWS), default=next(iter(VIEWS)), required=True)
+    title = left.selectbox("Method", titles, key="confused method", persist_state="session")
+    view = right.segmented_control(
+        "Show", list(VIEWS), default=next(iter(VIEWS)), required=True, key="confusion shown", persist_state="session"
+    )
     confusion = found.methods[titles.index(title)].confusion
     tint = column_shares(confusion) if view == "Share of the prediction" else row_shares(confusion)
     if view == "Pixels":

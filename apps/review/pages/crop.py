@@ -17,8 +17,16 @@ SHOWN_PX = 900
 
 
 def _controls(crop: CropScores, found: Evaluation) -> tuple[str, float, list[int]]:
-    layer = st.segmented_control("Overlay", list(crop_choice.LAYERS), default="Prediction", required=True)
-    opacity = st.slider("Opacity", 0, 100, 45, step=5, format="%d %%", help="0 % shows the image alone.")
+    layer = st.segmented_control(
+        "Overlay",
+        list(crop_choice.LAYERS),
+        default="Prediction",
+        required=True,
+        key="crop overlay",
+        persist_state="session",
+    )
+    told, kept = "0 % shows the image alone.", {"key": "crop opacity", "persist_state": "session"}
+    opacity = st.slider("Opacity", 0, 100, 45, step=5, format="%d %%", help=told, **kept)
     if layer == "Disagreement":
         widgets.ramp("all agree", "most in this crop")
         return layer, opacity / 100, []
@@ -26,7 +34,8 @@ def _controls(crop: CropScores, found: Evaluation) -> tuple[str, float, list[int
     for class_id, (name, colour) in enumerate(zip(found.class_names, found.colours, strict=True)):
         with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
             st.html(widgets.swatch(colour), width="content")
-            if st.checkbox(state.plain(name), value=True, key=f"show {class_id}", width="stretch"):
+            kept = {"key": f"show {class_id}", "persist_state": "session"}
+            if st.checkbox(state.plain(name), value=True, width="stretch", **kept):
                 shown.append(class_id)
             st.markdown(f"IoU **{share_text(crop.iou[class_id])}**", width="content")
     return layer, opacity / 100, shown

@@ -53,12 +53,16 @@ def main() -> None:
     order, layers = st.columns([1, 2], gap="medium")
     state.select(order, "Worst first by IoU", [crop_choice.MEAN, *found.class_names], key="order")
     options = [*crop_choice.LAYERS, "Image alone"]
-    layer = layers.segmented_control("Overlay", options, default=options[0], required=True)
+    layer = layers.segmented_control(
+        "Overlay", options, default=options[0], required=True, key="gallery overlay", persist_state="session"
+    )
     widgets.warn_of_corrected(found)
     widgets.legend(found.class_names, found.colours)
     crops = crop_choice.ordered_crops(found)
     pages = -(-len(crops) // PER_PAGE)
-    page = st.pagination(pages) if pages > 1 else 1
+    page = (
+        st.pagination(pages, key=f"page of gallery {state.run_folder()}", persist_state="session") if pages > 1 else 1
+    )
     with st.container(horizontal=True, gap="small"):
         for crop in crops[(page - 1) * PER_PAGE : page * PER_PAGE]:
             _card(crop, found, layer)

@@ -92,7 +92,8 @@ def _chart(found: Evaluation) -> None:
 
 def _details(found: Evaluation) -> None:
     titles = [method.title for method in found.methods]
-    title = st.selectbox("Method", titles, width=460, help="The results below are of this method.")
+    told = "The results below are of this method."
+    title = st.selectbox("Method", titles, width=460, help=told, key="method", persist_state="session")
     details.show(found, found.methods[titles.index(title)])
 
 

@@ -63,7 +63,9 @@ def _folder() -> tuple[str, ...]:
         st.caption("No folder of this run holds annotations yet.")
         state.link_to("pages/annotate.py")
         return ()
-    chosen = st.selectbox("Folder of the run", there, width=220)
+    chosen = st.selectbox(
+        "Folder of the run", there, width=220, key=f"imported of {state.run_folder()}", persist_state="session"
+    )
     return (chosen,)
 
 

@@ -55,7 +55,8 @@ def _folder() -> Path | None:
         return None
     above = [root.resolve() for root in roots]
     names = {path: _name(path, above) for path in folders}
-    return st.selectbox("Folder of slides", folders, format_func=names.__getitem__)
+    kept = {"key": "folder of slides", "persist_state": "session"}
+    return st.selectbox("Folder of slides", folders, format_func=names.__getitem__, **kept)
 
 
 def _name(path: Path, roots: list[Path]) -> str:
@@ -71,14 +72,19 @@ def _slides(folder: Path, stamp: tuple[object, ...]) -> tuple[list[ListedSlide],
 def _ask(folder: Path, slides: list[ListedSlide]) -> None:
     """Ask for name, pixel size and classes."""
     said = [slide.mpp for slide in slides if slide.mpp is not None]
-    name = st.text_input("Name of the project", "mylab", max_chars=80)
+    name = st.text_input("Name of the project", "mylab", max_chars=80, key="project name", persist_state="session")
     mpp = st.number_input(
-        "Micrometres per pixel (0: as scanned)", 0.0, 20.0, round(max(said, default=0.0), 4), format="%.4f"
+        "Micrometres per pixel (0: as scanned)",
+        0.0,
+        20.0,
+        round(max(said, default=0.0), 4),
+        format="%.4f",
+        key=f"mpp of {folder}",
+        persist_state="session",
     )
     slide_cards.tell_sizes(slides, mpp or None)
     st.markdown(":small[Classes]")
-    begun = pd.DataFrame(CLASSES, columns=["Name", "Colour"])
-    table = st.data_editor(begun, num_rows="dynamic", hide_index=True, key="classes of a new project")
+    table = _ask_classes()
     st.caption("Type in the last row to add a class. Where the colour is empty, one is chosen.")
     pairs = [(str(row.Name).strip(), str(row.Colour or "").strip()) for row in table.itertuples() if row.Name]
     colours = {label: colour for label, colour in pairs if colour and colour != "None"}
@@ -87,6 +93,17 @@ def _ask(folder: Path, slides: list[ListedSlide]) -> None:
     if st.button("Create the project", type="primary", icon=":material/play_arrow:"):
         project = Project(name, folder, wanted)
         _begin(functools.partial(make_project, project, state.base_folder(), state.slide_roots()))
+
+
+def _ask_classes() -> pd.DataFrame:
+    """Ask for names and colours in a table, which keeps what was typed when the page is left."""
+    box, begun, typed = "classes of a new project", "classes begun with", "classes typed"
+    if box not in st.session_state:  # the page was opened
+        first = pd.DataFrame(CLASSES, columns=["Name", "Colour"])
+        st.session_state[begun] = st.session_state.get(typed, first).reset_index(drop=True)
+    table = st.data_editor(st.session_state[begun], num_rows="dynamic", hide_index=True, key=box)
+    st.session_state[typed] = table
+    return table
 
 
 def _show_colours(wanted: Wanted) -> None:

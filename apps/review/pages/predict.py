@@ -31,7 +31,9 @@ def _choose(slides: dict[str, CatalogueEntry], author: str) -> None:
     def all_new() -> None:
         st.session_state[key] = new
 
-    chosen = st.multiselect("Slides", list(slides), key=key, placeholder="Choose slides to predict")
+    chosen = st.multiselect(
+        "Slides", list(slides), key=key, placeholder="Choose slides to predict", persist_state="session"
+    )
     with st.container(horizontal=True):
         st.button(
             "Predict",
@@ -58,7 +60,7 @@ def _results(slides: dict[str, CatalogueEntry]) -> None:
         exports.show_run_downloads(run, folders, said)
         approvals.download(run, {name: bundle_of(folder) for name, folder in folders.items()})
     pages = -(-len(done) // _ROWS)
-    page = st.pagination(pages) if pages > 1 else 1
+    page = st.pagination(pages, key=f"page of predicted {run}", persist_state="session") if pages > 1 else 1
     for name, found in list(done.items())[(page - 1) * _ROWS : page * _ROWS]:
         assert found.prediction is not None
         with st.container(border=True):

@@ -172,7 +172,7 @@ def main() -> None:
     classes = place.rules.cutting.classes
     widgets.legend(classes.names, classes.colours)
     pages = -(-len(ranking.chosen) // PER_PAGE)
-    page = st.pagination(pages) if pages > 1 else 1
+    page = st.pagination(pages, key=f"page of queue {run}", persist_state="session") if pages > 1 else 1
     first = (page - 1) * PER_PAGE
     for number, chosen in enumerate(ranking.chosen[first : first + PER_PAGE], start=first):
         _card(number + 1, chosen, place, ranking, is_first=number == first)

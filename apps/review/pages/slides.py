@@ -79,7 +79,7 @@ def _outlines(
     if found.prediction is None or CLASSES not in view.layers:
         return None
     told = outlines.viewer_options(run, found.key, found.prediction, classes, shown)
-    on = told is not None and st.toggle("Outlines of objects", value=True, key="outlines")
+    on = told is not None and st.toggle("Outlines of objects", value=True, key="outlines", persist_state="session")
     return told if on else None
 
 

@@ -114,8 +114,10 @@ def _assign(annotating: Annotating, crops: Sequence[CropFile], author: str) -> N
     st.subheader("Who annotates what")
     names = [crop.path.stem for crop in crops]
     left, right = st.columns([2, 1], gap="medium", vertical_alignment="bottom")
-    chosen = left.multiselect("Crops", names, placeholder="Choose crops")
-    person = clean_name(right.text_input("Person", max_chars=80, placeholder="As the person types it"))
+    kept = {"key": f"crops to assign of {annotating.run}", "persist_state": "session"}
+    chosen = left.multiselect("Crops", names, placeholder="Choose crops", **kept)
+    kept = {"key": "person to assign", "persist_state": "session"}
+    person = clean_name(right.text_input("Person", max_chars=80, placeholder="As the person types it", **kept))
     ready = bool(author and person and chosen)
     told = None if ready else "Type your name and the person's, and choose crops."
     with st.container(horizontal=True):
