@@ -11,7 +11,7 @@ from cytoseg.errors import CytosegError
 from cytoseg.evaluation.run_folder import time_text
 from cytoseg.jobs.job_commands import ORDERS
 from cytoseg.jobs.job_database import JobPlace
-from cytoseg.jobs.job_table import FAILED, FINISHED, LOST, RUNNING, SILENT, WAITING, Job, jobs_of
+from cytoseg.jobs.job_table import CANCELLED, FAILED, FINISHED, LOST, RUNNING, SILENT, WAITING, Job, jobs_of
 from cytoseg.jobs.start_and_cancel import cancel_job, log_tail
 from cytoseg.workflows.start_from_app import start_on_run
 
@@ -25,6 +25,12 @@ ICONS = {
     LOST: "error",
     SILENT: "signal_disconnected",
 }
+NEXT = {
+    FAILED: "Correct the cause, then press *Resume*: finished work is not repeated.",
+    LOST: "Press *Resume* to continue: finished work is not repeated.",
+    CANCELLED: "Press *Resume* to continue: finished work is not repeated.",
+}
+"""What to do with a job that did not finish."""
 _SHOWN = 30
 
 
@@ -117,8 +123,8 @@ def _when(job: Job) -> str:
 
 
 def _how_far(job: Job) -> None:
-    if job.said and job.state in (FAILED, LOST):
-        st.error(state.error_text(job.said))
+    if job.state in (FAILED, LOST):
+        st.error(state.error_text(job.said or "It ended without a message. The log may say more."))
     elif job.state == SILENT:
         st.warning(state.error_text(job.said))
     elif job.state == RUNNING:
@@ -127,6 +133,8 @@ def _how_far(job: Job) -> None:
         st.progress(min(1.0, job.done / job.total) if job.total else 0.0, state.plain(far + left))
     elif job.state == WAITING:
         st.caption("Waiting for earlier jobs: one at a time uses the machine.")
+    if job.state in NEXT and job.command in ORDERS:
+        st.caption(NEXT[job.state])
 
 
 def _buttons(place: JobPlace, job: Job) -> None:

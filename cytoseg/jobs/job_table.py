@@ -24,6 +24,7 @@ BEAT_S, SILENT_S = 30.0, 300
 """Seconds between two signs of life in a shared table, and without any until contact counts as lost."""
 _RECORDED_S = 10**9
 """Longer silences are those of jobs that have never given a sign."""
+_LOST = "Its process or the machine ended without a message: it was killed or switched off, or the memory was full."
 _MOST = 10_000
 """Rows read, the latest; more would keep a page waiting."""
 
@@ -91,7 +92,9 @@ _KINDS = {field.name: int if field.type is int else str for field in fields(Job)
 def add_job(
     place: JobPlace, command: str, given: tuple[str, ...], *, author: str, device: str, start: Callable[[int], Process]
 ) -> int:
-    """Add a job to the table and start its process, both or neither.
+    """Add a job to the table and start its process, both or neither, unless the same job has not ended.
+
+    A second press of a button, and one by another person in the same instant, is refused: the table has one writer.
 
     Args:
         place: Where the jobs of the run are recorded.
@@ -105,13 +108,16 @@ def add_job(
         The number of the job.
 
     Raises:
-        CytosegError: If the table is damaged or cannot be reached or written.
+        CytosegError: If the same job waits or runs on this machine, or the table is damaged or cannot be reached or
+            written.
     """
     values = {"command": command, "given": json.dumps(given), "author": author, "device": device, "created": now()}
     with opened(place, writing=True) as connection:
         shared: dict[str, Any] = {}
         if place.server is not None:
-            shared = {"machine": place.machine, "run": named_in_database(place.run), "seen": CLOCK}
+            shared = {"machine": place.machine, "run": named_in_database(place.run)}
+        _refuse_twice(connection, place, command, given, shared)
+        shared |= {} if place.server is None else {"seen": CLOCK}
         put = insert(place.table).values(**values, **shared, state=WAITING)
         key = connection.execute(put).inserted_primary_key
         assert key is not None
@@ -119,6 +125,20 @@ def add_job(
         process = start(number)  # it first waits for this table, see ``begun_job``
         _change(connection, place, number, asdict(process))
     return number
+
+
+def _refuse_twice(
+    connection: Connection, place: JobPlace, command: str, given: tuple[str, ...], shared: Mapping[str, str]
+) -> None:
+    columns = place.table.c
+    wanted = [columns.command == command, columns.state.not_in(ENDED)]
+    wanted += [columns[name] == value for name, value in shared.items()]
+    for job in _rows(connection, place, *wanted):
+        if job.given == given and not job.is_over:
+            raise CytosegError(
+                f"jobs: not started again, because job {job.id}, started by {job.author}, does the same and has not "
+                "ended. Wait for it, or cancel it first."
+            )
 
 
 def update_job(place: JobPlace, number: int, **values: str | int) -> None:
@@ -204,15 +224,19 @@ def _change(connection: Connection, place: JobPlace, number: int, values: Mappin
 
 
 def _read(place: JobPlace, *wanted: ColumnElement[bool]) -> list[Job]:
-    table = place.table
     with opened(place, writing=False) as connection:
-        if table.name not in inspect(connection).get_table_names():  # a failed start leaves an empty file
+        if place.table.name not in inspect(connection).get_table_names():  # a failed start leaves an empty file
             return []
-        there = columns_of(connection, table)
-        columns: list[ColumnElement[Any]] = [there[field.name] for field in fields(Job) if field.name in there]
-        columns += [] if place.server is None else [CLOCK - there["seen"]]
-        query = select(*columns).where(*wanted).order_by(table.c.id.desc()).limit(_MOST)
-        return [_job(row, place.machine) for row in connection.execute(query).all()]
+        return _rows(connection, place, *wanted)
+
+
+def _rows(connection: Connection, place: JobPlace, *wanted: ColumnElement[bool]) -> list[Job]:
+    table = place.table
+    there = columns_of(connection, table)
+    columns: list[ColumnElement[Any]] = [there[field.name] for field in fields(Job) if field.name in there]
+    columns += [] if place.server is None else [CLOCK - there["seen"]]
+    query = select(*columns).where(*wanted).order_by(table.c.id.desc()).limit(_MOST)
+    return [_job(row, place.machine) for row in connection.execute(query).all()]
 
 
 def _job(row: Sequence[Any], machine: str) -> Job:
@@ -228,7 +252,7 @@ def _job(row: Sequence[Any], machine: str) -> Job:
     if job.is_over:
         return job
     if job.machine == machine:
-        lost = replace(job, state=LOST, said="Its process or the machine ended without a message.")
+        lost = replace(job, state=LOST, said=_LOST)
         return job if job.process.is_alive() else lost
     return job if job.silent_s <= SILENT_S else replace(job, state=SILENT, said=_silence(job))
 

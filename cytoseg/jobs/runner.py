@@ -160,7 +160,15 @@ def _run(place: JobPlace, number: int, words: Sequence[str], cancel: _Cancel) ->
         cancel.command = started
         assert started.stdout is not None
         said = _follow(started.stdout, log, place, number)
-    return started.returncode, said.removeprefix("cytoseg: ")
+    return started.returncode, _killed(-started.returncode) or said.removeprefix("cytoseg: ")
+
+
+def _killed(number: int) -> str:
+    """Say that a command was ended by a signal; empty for other numbers."""
+    if number not in {*signal.Signals}:
+        return ""
+    name = signal.Signals(number).name
+    return f"The command was killed ({name}), often because the memory was full. Close other programs first."
 
 
 def _follow(lines: Iterable[str], log: TextIO, place: JobPlace, number: int) -> str:

@@ -4,10 +4,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cytoseg.errors import CytosegError, RecipeError
+from cytoseg.errors import RecipeError
 from cytoseg.jobs.job_commands import LEARN_NORMAL
 from cytoseg.jobs.job_database import JobPlace
-from cytoseg.jobs.job_table import RUNNING, WAITING, jobs_of
 from cytoseg.jobs.start_and_cancel import start_job
 from cytoseg.recipe import recipe_of_run
 from cytoseg.workflows.anomaly_needs import refuse_unready_for_anomalies
@@ -46,7 +45,6 @@ def start_on_run(
         )
     if command in (LEARN_NORMAL, "anomaly"):
         refuse_unready_for_anomalies(run, base=base, normal=command == LEARN_NORMAL)
-    _refuse_twice(place, command, tuple(keys))
     return start_job(
         place,
         command,
@@ -56,21 +54,6 @@ def start_on_run(
         device=device_key(recipe.training.device),
         base=base.resolve(),
     )
-
-
-def _refuse_twice(place: JobPlace, command: str, keys: tuple[str, ...]) -> None:
-    """Refuse what another person or a second press of the button has started; another machine may do it too.
-
-    Raises:
-        CytosegError: If the same job waits or runs on this machine.
-    """
-    for job in jobs_of(place):
-        same = (job.command, job.given, job.machine) == (command, keys, place.machine)
-        if same and job.state in (WAITING, RUNNING):
-            raise CytosegError(
-                f"jobs: not started again, because job {job.id}, started by {job.author}, does the same and has not "
-                "ended. Wait for it, or cancel it first."
-            )
 
 
 def device_key(named: str) -> str:

@@ -136,9 +136,28 @@ def test_progress_ends_and_failures_are_shown(
     assert "x: there is no *bundle*." in shown
     assert "secret" not in shown
     assert "a line" in shown
+    assert "Correct the cause, then press *Resume*: finished work is not repeated." in shown
     app = press(app, "Resume")
     assert started[0][-2] == "evaluate"
     assert "Cancel" in [button.label for button in app.main.button]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("failed", "It ended without a message. The log may say more."), ("running", "was killed or")]
+)
+def test_what_did_not_finish_says_how_to_go_on(
+    review: Review, run: Path, tmp_path: Path, started: list[list[str]], state: str, said: str
+) -> None:
+    for command in ("evaluate", "queue"):
+        add_job(JobPlace(run), command, (), author="Bo", device="first", start=lambda _: Process(1, "then"))
+    update_job(JobPlace(run), 1, state="cancelled")
+    update_job(JobPlace(run), 2, state=state)  # running, but its process is gone: lost
+    shown = texts(opened(review, "jobs", run, tmp_path))
+    assert "**1. Evaluate**: cancelled" in shown
+    assert f"**2. Fill the queue**: {'failed' if state == 'failed' else 'lost'}" in shown
+    assert said in shown
+    assert shown.count("press *Resume*") + shown.count("Press *Resume* to continue") == 2
+    assert not started
 
 
 def test_a_job_of_another_machine_is_shown_with_its_name_and_cancelled_there(

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from cytoseg.errors import CytosegError
 from cytoseg.jobs import job_database, job_table
 from cytoseg.jobs.job_database import FILE, JobPlace
-from cytoseg.jobs.job_table import jobs_of
+from cytoseg.jobs.job_table import FINISHED, RUNNING, add_job, jobs_of, update_job
+from cytoseg.jobs.processes import Process, birth_of
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -139,3 +141,44 @@ def test_a_table_without_a_column_of_every_version_is_refused(run: Path) -> None
     assert "the table jobs is damaged (no column author). Restore a copy, or move it away." in _refusal(run)
     with pytest.raises(CytosegError, match="no column author"):
         job_table.update_job(JobPlace(run), 1, total=5)
+
+
+def test_of_presses_in_the_same_instant_one_starts_the_job(run: Path) -> None:
+    place, me = JobPlace(run), Process(os.getpid(), birth_of(os.getpid()) or "")
+    started: list[int] = []
+    refused: list[str] = []
+    together = threading.Barrier(8)
+
+    def start(number: int) -> Process:
+        started.append(number)
+        return me
+
+    def press() -> None:
+        together.wait()
+        try:
+            add_job(place, "predict", ("a", "b"), author="Anna", device="first", start=start)
+        except CytosegError as error:
+            refused.append(str(error))
+
+    presses = [threading.Thread(target=press) for _ in range(8)]
+    for one in presses:
+        one.start()
+    for one in presses:
+        one.join()
+    assert [job.id for job in jobs_of(place)] == started == [1]
+    assert len(refused) == 7
+    assert {text.split(", started")[0] for text in refused} == {"jobs: not started again, because job 1"}
+
+
+def test_the_same_job_is_started_again_once_it_has_ended(run: Path) -> None:
+    place, here, gone = JobPlace(run), Process(os.getpid(), birth_of(os.getpid()) or ""), Process(os.getpid(), "then")
+
+    def add(process: Process, *given: str) -> int:
+        return add_job(place, "predict", given, author="Anna", device="first", start=lambda _: process)
+
+    assert (add(here, "a"), add(here, "b"), add(gone, "c"), add(here, "c")) == (1, 2, 3, 4)  # job 3 was lost
+    update_job(place, 1, state=RUNNING)
+    with pytest.raises(CytosegError, match="job 1, started by Anna, does the same and has not ended"):
+        add(here, "a")
+    update_job(place, 1, state=FINISHED)
+    assert add(here, "a") == 5

@@ -3,6 +3,7 @@
 An SQLite file stands for the server, which differs in its connection; CYTOSEG_TEST_DATABASE names a real one.
 """
 
+import itertools
 import os
 import socket
 import threading
@@ -66,11 +67,15 @@ def there(tmp_path: Path, url: str) -> JobPlace:
     return JobPlace(folder, url)
 
 
+_NUMBERS = itertools.count()
+
+
 def _add(place: JobPlace, *, alive: bool = True, device: str = "first") -> int:
     birth = birth_of(os.getpid()) or ""
     assert birth
     start = Process(os.getpid(), birth if alive else "long ago")
-    return add_job(place, "queue", ("a", "ü"), author="Anna", device=device, start=lambda _: start)
+    given = (f"slide {next(_NUMBERS)}", "ü")  # the same job is not started again
+    return add_job(place, "queue", given, author="Anna", device=device, start=lambda _: start)
 
 
 def _move(place: JobPlace, number: int, machine: str) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cytoseg.errors import CytosegError
@@ -67,8 +68,21 @@ def test_a_killed_job_is_lost_and_lets_the_next_one_run(run: Path, begin: Begin)
     number = begin("study")
     os.killpg(wait_for(run, number, RUNNING).pid, signal.SIGKILL)
     job = wait_for(run, number, LOST)
-    assert job.said.startswith("Its process or the machine ended")
+    assert job.said.startswith("Its process or the machine ended without a message: it was killed")
     wait_for(run, begin(), FINISHED)
+
+
+@pytest.mark.posix
+def test_a_command_that_was_killed_is_said_to_be(run: Path, begin: Begin) -> None:
+    number = begin("study")
+    pid = wait_for(run, number, RUNNING).pid
+    while not (run / "began").exists():
+        time.sleep(0.05)
+    (command,) = psutil.Process(pid).children()
+    command.kill()
+    assert wait_for(run, number, FAILED).said == (
+        "The command was killed (SIGKILL), often because the memory was full. Close other programs first."
+    )
 
 
 def test_another_process_of_that_number_is_neither_the_job_nor_interrupted(run: Path, begin: Begin) -> None:
