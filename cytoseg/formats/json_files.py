@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,61 @@ _CONVERT = "What is in another encoding can be converted with iconv."
 
 _NUMBERS = frozenset((int, float))
 
+KEPT_BYTES = 32_000_000
+"""Text whose content is kept between inspecting files and reading them; parsed, it takes up to twelve times as much."""
+
 Points = tuple[tuple[float, float], ...]
 
 
+@dataclass(frozen=True)
+class JsonFile:
+    """Content of a JSON file, the encoding of its text, and the length of its text."""
+
+    content: object
+    encoding: str
+    text_bytes: int
+
+
+class Inspected:
+    """Content of the files that were parsed to find out what they are, so that reading them needs no second parse.
+
+    Files that would make it more than ``KEPT_BYTES`` are parsed again when they are read.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Path, str | None], JsonFile] = {}
+        self._bytes = 0
+
+    def inspect(self, path: Path, *, name: str, advice: str, member: str | None = None) -> object:
+        """Load a JSON file like ``load_json``, and keep its content until it is taken."""
+        if (path, member) in self._kept:
+            return self._kept[path, member].content
+        found = read_json(path, name=name, advice=advice, member=member)
+        if self._bytes + found.text_bytes <= KEPT_BYTES:
+            self._kept[path, member] = found
+            self._bytes += found.text_bytes
+        return found.content
+
+    def kept(self, path: Path) -> object | None:
+        """Return the content of a file if it is kept."""
+        found = self._kept.get((path, None))
+        return None if found is None else found.content
+
+    def take(self, path: Path, *, name: str, advice: str, member: str | None = None) -> JsonFile:
+        """Load a JSON file like ``read_json``, or hand out what is kept of it."""
+        found = self._kept.pop((path, member), None)
+        if found is None:
+            return read_json(path, name=name, advice=advice, member=member)
+        self._bytes -= found.text_bytes
+        return found
+
+
 def load_json(path: Path, *, name: str, advice: str, numbers: Numbers = "any", member: str | None = None) -> object:
-    """Load a JSON file, compressed or not, like `read_json` but without the encoding."""
-    return read_json(path, name=name, advice=advice, numbers=numbers, member=member)[0]
+    """Load a JSON file, compressed or not, like `read_json` but only its content."""
+    return read_json(path, name=name, advice=advice, numbers=numbers, member=member).content
 
 
-def read_json(
-    path: Path, *, name: str, advice: str, numbers: Numbers = "any", member: str | None = None
-) -> tuple[object, str]:
+def read_json(path: Path, *, name: str, advice: str, numbers: Numbers = "any", member: str | None = None) -> JsonFile:
     """Load a JSON file.
 
     Args:
@@ -42,7 +87,7 @@ def read_json(
         member: Which file of a .zip; None if it contains only one.
 
     Returns:
-        The parsed value and its encoding: UTF-8, UTF-16, UTF-32, or guessed GBK or Windows-1252.
+        The parsed value, and its encoding: UTF-8, UTF-16, UTF-32, or guessed GBK or Windows-1252.
 
     Raises:
         LabelError: If it is missing, not complete JSON, or in another encoding.
@@ -51,7 +96,7 @@ def read_json(
         data = read_unpacked(path, name=name, member=member)
         encoding = encoding_of(data)
         text = data if encoding.startswith("utf-8") else data.decode(encoding)
-        return parse_json(text, name=name, numbers=numbers), encoding
+        return JsonFile(parse_json(text, name=name, numbers=numbers), encoding, len(data))
     except UnicodeDecodeError as error:
         raise LabelError(f"{name}: is not UTF-8 text ({error.reason}). {advice} {_CONVERT}") from error
     except FileContentError as error:

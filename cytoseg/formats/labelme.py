@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from cytoseg.errors import LabelError, SlideError
 from cytoseg.formats import sidecar
 from cytoseg.formats.annotation import POINT_COUNTS, Annotation, Kind, Shape
-from cytoseg.formats.json_files import Points, check_line, checked_points, kind_of, load_json, read_json
+from cytoseg.formats.json_files import Inspected, Points, check_line, checked_points, kind_of
 from cytoseg.formats.picture_path import find_picture, is_renamed
 from cytoseg.geometry import Size
 from cytoseg.quoting import short_repr
@@ -75,12 +75,13 @@ class LabelmeFile:
     made: GeneratedMark | None = None
 
 
-def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Path]]:
+def find_labelme(folder: Path, problems: list[str], inspected: Inspected) -> tuple[list[Path], list[Path]]:
     """Find labelme files in a folder tree; hidden files and cytoseg's sidecars are skipped.
 
     Args:
         folder: Where to look.
         problems: One sentence is added per unreadable JSON file, which might have been one.
+        inspected: Keeps the content of the files.
 
     Returns:
         The labelme files and the other JSON files; both sorted.
@@ -92,7 +93,7 @@ def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Pa
         if hidden or path.name.lower().endswith(sidecar.SIDECAR_SUFFIX) or not path.is_file():
             continue
         try:
-            content = load_json(path, name=path.relative_to(folder).as_posix(), advice=ADVICE)
+            content = inspected.inspect(path, name=path.relative_to(folder).as_posix(), advice=ADVICE)
         except LabelError as error:
             problems.append(str(error))
             continue
@@ -101,13 +102,16 @@ def find_labelme(folder: Path, problems: list[str]) -> tuple[list[Path], list[Pa
     return ours, others
 
 
-def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile | None:
+def read_labelme(
+    path: Path, *, root: Path, problems: list[str], inspected: Inspected | None = None
+) -> LabelmeFile | None:
     """Read one labelme file and its image.
 
     Args:
         path: The JSON file.
         root: Folder that must contain the image; the file's name in messages is relative to it.
         problems: One sentence is added per problem.
+        inspected: Content of files that were parsed before.
 
     Returns:
         The content, or None if a problem was added.
@@ -115,7 +119,8 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
     name = path.relative_to(root).as_posix()
     before = len(problems)
     try:
-        content, encoding = read_json(path, name=name, advice=ADVICE)
+        file = (inspected or Inspected()).take(path, name=name, advice=ADVICE)
+        content = file.content
         if not isinstance(content, dict):
             raise LabelError(f"{name}: holds {kind_of(content)}, not a labelme object. Save it again in labelme.")
     except LabelError as error:
@@ -136,7 +141,7 @@ def read_labelme(path: Path, *, root: Path, problems: list[str]) -> LabelmeFile 
     stem = _written_stem(content, path) if where is None else where.stem
     renamed = where is not None and is_renamed(content.get("imagePath"), where)
     made = _read_generated_mark(content, path, root=root) if where is None else read_mark(where)
-    return LabelmeFile(annotation, picture, stem, origin, rest, encoding, renamed, made)
+    return LabelmeFile(annotation, picture, stem, origin, rest, file.encoding, renamed, made)
 
 
 def read_shapes(content: Mapping[str, Any], name: str, problems: list[str]) -> list[Shape]:

@@ -26,7 +26,7 @@ from typing import Any
 
 from cytoseg.errors import LabelError
 from cytoseg.formats.annotation import Shape
-from cytoseg.formats.json_files import Points, check_line, checked_points, kind_of, load_json
+from cytoseg.formats.json_files import Inspected, Points, check_line, checked_points, kind_of
 from cytoseg.quoting import short_repr
 
 REGION = "Region*"
@@ -92,7 +92,9 @@ def is_geojson(content: object) -> bool:
     return isinstance(content, dict) and content.get("type") in (_COLLECTION, "Feature")
 
 
-def read_geojson(path: Path, *, name: str, problems: list[str], member: str | None = None) -> GeoFile | None:
+def read_geojson(
+    path: Path, *, name: str, problems: list[str], member: str | None = None, inspected: Inspected | None = None
+) -> GeoFile | None:
     """Read a GeoJSON file.
 
     Args:
@@ -100,12 +102,14 @@ def read_geojson(path: Path, *, name: str, problems: list[str], member: str | No
         name: Its name in messages.
         problems: One sentence is added per problem.
         member: Which file of a .zip; None if it contains only one.
+        inspected: Content of files that were parsed before.
 
     Returns:
         The content, or None if a problem was added.
     """
     try:
-        entries = _entries(load_json(path, name=name, advice=ADVICE, member=member), name)
+        loaded = (inspected or Inspected()).take(path, name=name, advice=ADVICE, member=member)
+        entries = _entries(loaded.content, name)
     except LabelError as error:
         problems.append(str(error))
         return None

@@ -12,6 +12,7 @@ from shlex import quote
 from cytoseg.classes import IGNORE, ClassList
 from cytoseg.errors import LabelError, report
 from cytoseg.formats.annotation import HOLE, UNSCORED, AreaRule
+from cytoseg.formats.json_files import Inspected
 from cytoseg.formats.qupath import NOT_SCORED
 from cytoseg.labels.corrections import Correction
 from cytoseg.labels.slide_crops import SlideRules
@@ -81,6 +82,7 @@ class ImportState:
         corrections: Corrections read, by crop.
         proposals: Files that began as a prediction.
         instances: Number of objects in each instance map.
+        inspected: Content of the JSON files that were parsed to find out what they are.
     """
 
     root: Path
@@ -103,6 +105,7 @@ class ImportState:
     corrections: dict[str, list[Correction]] = field(default_factory=dict)
     proposals: set[Path] = field(default_factory=set)
     instances: list[int] = field(default_factory=list)
+    inspected: Inspected = field(default_factory=Inspected)
 
 
 def check_rules(rules: ImportRules, classes: ClassList) -> None:

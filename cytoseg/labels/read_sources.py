@@ -30,7 +30,7 @@ from cytoseg.labels.corrections import Correction, correction_of
 from cytoseg.labels.find_geojson import PACKED_JSON, holds_geojson, packed_or_named
 from cytoseg.labels.import_settings import NOTHING, ImportState, in_class_list, resolve, values_named
 from cytoseg.labels.original_annotation import OriginalAnnotation
-from cytoseg.labels.proposal_file import is_saved
+from cytoseg.labels.proposal_file import SEAL, is_saved
 from cytoseg.labels.queue_file import QUEUE_NAME
 from cytoseg.labels.slide_crops import SlideCrop, cut, plan_crops
 from cytoseg.patterns import composed
@@ -112,8 +112,9 @@ def find_items(source: Path, state: ImportState) -> Sequence[Item]:
         return maps
     if source.is_file():
         return _of_file(source, state)
-    files, others = find_labelme(source, state.problems)
-    slides = [path for path in others if holds_geojson(path)] + packed_or_named(source)
+    files, others = find_labelme(source, state.problems, state.inspected)
+    slides = [path for path in others if holds_geojson(path, state.inspected)]
+    slides += packed_or_named(source, state.inspected)
     others = [path for path in others if path not in slides and path.name != QUEUE_NAME]
     proposed, files = files, _saved(files, state)
     if others:
@@ -164,7 +165,7 @@ def _of_file(source: Path, state: ImportState) -> Sequence[Item]:
             raise LabelError(f"{source}: this archive format is not supported. Unpack it, and name the folder.")
         raise LabelError(f"{source}: is not a labelme JSON or GeoJSON file. Name one, or a folder of them or of masks.")
     _refuse_mask_options(state)
-    if holds_geojson(source):
+    if holds_geojson(source, state.inspected):
         return _planned(source, state)
     if not _saved([source], state):
         raise LabelError(f"{source}: {state.notes[0]}")
@@ -173,7 +174,7 @@ def _of_file(source: Path, state: ImportState) -> Sequence[Item]:
 
 def _saved(files: list[Path], state: ImportState) -> list[Path]:
     """Skip unsaved proposals: the model must not be trained on its own predictions."""
-    found = {path: is_saved(path) for path in files}
+    found = {path: is_saved(path) for path in files if _may_be_proposal(path, state)}
     state.proposals.update(path for path, saved in found.items() if saved is not None)
     untouched = [path for path, saved in found.items() if saved is False]
     if untouched:
@@ -182,6 +183,12 @@ def _saved(files: list[Path], state: ImportState) -> list[Path]:
             "Save them in labelme to import them, even if nothing needs correcting."
         )
     return [path for path in files if path not in untouched]
+
+
+def _may_be_proposal(path: Path, state: ImportState) -> bool:
+    """Return whether a file must be inspected as a proposal; content that is kept tells without reading it again."""
+    content = state.inspected.kept(path)
+    return not isinstance(content, dict) or SEAL in content
 
 
 def _note_skipped(source: Path, read: Sequence[Path], state: ImportState) -> None:
@@ -206,7 +213,7 @@ def _planned(path: Path, state: ImportState) -> list[SlideCrop]:
     found = []
     for member in several:
         where = name if member is None else f"{name}/{member}"
-        file = read_geojson(path, name=where, problems=state.problems, member=member)
+        file = read_geojson(path, name=where, problems=state.problems, member=member, inspected=state.inspected)
         if file is not None:
             stems, rules = plain_stems(path, member), state.rules.slides
             crops = plan_crops(file, stems, rules, beside=path.parent, problems=state.problems, notes=state.notes)
@@ -234,7 +241,7 @@ def read_item(item: Item, state: ImportState) -> ReadCrop | None:
 
 
 def _read_labelme_item(path: Path, state: ImportState) -> ReadCrop | None:
-    file = read_labelme(path, root=state.root, problems=state.problems)
+    file = read_labelme(path, root=state.root, problems=state.problems, inspected=state.inspected)
     if file is None:
         return None
     if file.renamed:

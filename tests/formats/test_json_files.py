@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from cytoseg.errors import LabelError
-from cytoseg.formats.json_files import checked_points, kind_of, load_json
+from cytoseg.formats import json_files
+from cytoseg.formats.json_files import Inspected, checked_points, kind_of, load_json
 
 
 def test_json_is_loaded_after_a_byte_order_mark(tmp_path: Path) -> None:
@@ -25,6 +26,27 @@ def test_what_cannot_be_loaded_is_reported(tmp_path: Path, content: bytes | None
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(LabelError, match=message):
         load_json(tmp_path / "a.json", name="a", advice="Again.")
+
+
+def test_a_file_that_was_inspected_is_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / name for name in "abc"]
+    for path in files:
+        path.write_text(f'["{path.name}", "0123456789"]')
+    monkeypatch.setattr(json_files, "KEPT_BYTES", 40)  # each has 19 characters
+    inspected = Inspected()
+    for path in (*files, files[0]):
+        assert inspected.inspect(path, name="x", advice="") == [path.name, "0123456789"]
+    for path in files:
+        path.write_text("[]")
+    assert [inspected.kept(path) for path in files] == [["a", "0123456789"], ["b", "0123456789"], None]
+    assert [inspected.take(path, name="x", advice="").content for path in files] == [
+        ["a", "0123456789"],
+        ["b", "0123456789"],
+        [],
+    ]
+    assert inspected.take(files[0], name="x", advice="").content == []
+    assert inspected.inspect(files[0], name="x", advice="") == []
+    assert inspected.kept(files[0]) == []  # there is room again
 
 
 def test_points_are_the_first_two_numbers() -> None:

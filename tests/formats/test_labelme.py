@@ -13,6 +13,7 @@ from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.formats.annotation import paint
+from cytoseg.formats.json_files import Inspected
 from cytoseg.formats.labelme import LabelmeFile, find_labelme, read_labelme
 from cytoseg.geometry import Region, Size
 from cytoseg.slides.orientation import turned
@@ -176,7 +177,7 @@ def test_only_another_stem_is_another_name(tmp_path: Path, write_labelme: Write)
 def test_a_file_with_a_suffix_in_capitals_is_found(tmp_path: Path, write_labelme: Write, write_picture: Write) -> None:
     write_labelme(tmp_path, "a").rename(tmp_path / "A.JSON")
     (tmp_path / "a.CROP.json").write_text("{}")
-    found, others = find_labelme(tmp_path, [])
+    found, others = find_labelme(tmp_path, [], Inspected())
     assert ([path.name for path in found], others) == (["A.JSON"], [])
 
 
@@ -635,7 +636,7 @@ def test_labelme_files_are_distinguished_from_other_json(tmp_path: Path, write_l
     (tmp_path / "b.crop.json").write_text('{"slide": "s", "region": [0, 0, 1, 1]}')
     (tmp_path / "broken.json").write_text('{"shapes": [')
     problems: list[str] = []
-    assert find_labelme(tmp_path, problems) == ([first, second], [tmp_path / "split.json"])
+    assert find_labelme(tmp_path, problems, Inspected()) == ([first, second], [tmp_path / "split.json"])
     assert len(problems) == 1
     assert problems[0].startswith("broken.json: is cut off")
 

@@ -3,6 +3,7 @@ import json
 import zipfile
 from pathlib import Path
 
+from cytoseg.formats.json_files import Inspected
 from cytoseg.labels.find_geojson import holds_geojson, packed_or_named
 from tests.labels.features import box
 
@@ -27,11 +28,11 @@ def test_compressed_json_counts_if_it_holds_geojson_only(tmp_path: Path) -> None
     _zip(tmp_path / "mixed.zip", CELL, OTHER)
     _zip(tmp_path / "empty.zip")
     _zip(tmp_path / "book.xlsx", CELL)
-    found = {path.relative_to(tmp_path).as_posix() for path in packed_or_named(tmp_path)}
+    found = {path.relative_to(tmp_path).as_posix() for path in packed_or_named(tmp_path, Inspected())}
     assert found == {"named.GeoJSON", "below/a.json.GZ", "two.zip"}
 
 
 def test_plain_json_is_looked_into(tmp_path: Path) -> None:
     for name, text in {"a.json": CELL, "b.json": OTHER, "c.json": CELL[:-5], "d.geojson": OTHER}.items():
         (tmp_path / name).write_text(text)
-    assert [holds_geojson(path) for path in sorted(tmp_path.iterdir())] == [True, False, False, True]
+    assert [holds_geojson(path, Inspected()) for path in sorted(tmp_path.iterdir())] == [True, False, False, True]

@@ -1,8 +1,10 @@
 import base64
 import errno
+import gzip
 import json
 import os
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from PIL import Image
 
 from cytoseg.classes import ClassList
 from cytoseg.errors import LabelError
+from cytoseg.json_text import parse_json
 from cytoseg.labels.export import export_labels
 from cytoseg.labels.import_labels import import_labels
 from cytoseg.labels.import_settings import ImportRules
@@ -44,6 +47,55 @@ def state(folder: Path) -> dict[str, bytes]:
     """All files of the run folder, and so also whatever was left behind beside the labels."""
     files = (path for path in folder.parent.rglob("*") if path.is_file())
     return {path.relative_to(folder.parent).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Names of the annotation files as they are read and as they are parsed."""
+    told: dict[str, list[str]] = {"read": [], "parsed": []}
+
+    def read_bytes(path: Path) -> bytes:
+        if path.suffix != ".png":
+            told["read"].append(path.name)
+        return _read_bytes(path)
+
+    def parse(content: bytes | str, *, name: str, **keywords: Any) -> Any:
+        told["parsed"].append(Path(name).name)
+        return parse_json(content, name=name, **keywords)
+
+    _read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr("cytoseg.formats.json_files.parse_json", parse)
+    return told
+
+
+@pytest.mark.parametrize("named", ["", "a.json"])
+def test_each_labelme_file_is_read_and_parsed_once(
+    named: str, source: Path, folder: Path, classes: ClassList, read: dict[str, list[str]]
+) -> None:
+    """Each was parsed twice, and read three times."""
+    assert import_labels(source / named, folder, classes=classes, rules=RULES).total == (1 if named else 2)
+    wanted = ["a.json"] if named else ["a.json", "b.json"]
+    assert read == {"read": wanted, "parsed": wanted}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".geojson", ".json.gz", ".zip"])
+@pytest.mark.parametrize("is_named", [True, False])
+def test_each_geojson_file_is_parsed_once(
+    is_named: bool, suffix: str, tmp_path: Path, folder: Path, classes: ClassList, read: dict[str, list[str]]
+) -> None:
+    content = json.dumps({"type": "FeatureCollection", "features": [box("cell", 1, 1, 2, 2)]}).encode()
+    path = tmp_path / "src" / f"slide{suffix}"
+    path.parent.mkdir()
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("slide.json", content)
+    else:
+        path.write_bytes(gzip.compress(content) if suffix == ".json.gz" else content)
+    Image.new("RGB", (8, 8)).save(path.parent / "slide.png")
+    source = path if is_named else path.parent
+    assert import_labels(source, folder, classes=classes, rules=RULES).total == 1
+    assert read["parsed"] == [path.name]
 
 
 def test_an_import_writes_maps_crops_index_and_sheet(source: Path, folder: Path, classes: ClassList) -> None:
