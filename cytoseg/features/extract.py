@@ -32,9 +32,9 @@ PASSING_BYTES = 200
 
 
 def describe_extractors(extractors: Sequence[str], *, channels: int = 3) -> str:
-    """Describe the features: ``DDPM features and 72 filters``; of grey images 24."""
+    """Describe the features: ``backbone features and 72 filters``; of grey images 24."""
     filters = f"{channels * FILTERS_A_CHANNEL} filters"
-    named = {"ddpm": "DDPM features", "pretrained": "frozen ImageNet features", "filters": filters}
+    named = {"ddpm": "backbone features", "pretrained": "frozen ImageNet features", "filters": filters}
     *first, last = (text for name, text in named.items() if name in extractors)
     return f"{', '.join(first)} and {last}" if first else last
 

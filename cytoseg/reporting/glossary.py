@@ -43,6 +43,11 @@ GLOSSARY: dict[str, str] = {
         "objects count against it."
     ),
     "PQ (panoptic quality)": "F1 of the objects times the mean IoU of those that match: found, and well outlined.",
+    "Backbone features": (
+        "Some hundred numbers by which a network describes each pixel and its surroundings. The "
+        "backbone is a base model that is shipped, or a diffusion model trained on your own slides without labels; "
+        "the MLPs, small networks, learn from your labels which numbers belong to which class."
+    ),
     "Baseline": (
         "A simpler method, trained and tested on the same crops, for comparison: the ensemble is worth its "
         "effort only where it scores higher."

@@ -207,7 +207,7 @@ def decoders(learning: TrainingData, unet: nn.Module, backbone: Mapping[str, obj
         return _fit_decoder(learning, build_unet(architecture, seed=seed), replace(freely, seed=seed))
 
     return [
-        ComparedMethod("decoder", "DDPM's decoder, tuned", trained, {**settings, "network": backbone}),
+        ComparedMethod("decoder", "Decoder, tuned from the backbone", trained, {**settings, "network": backbone}),
         ComparedMethod(
             "decoder-random",
             "The same network from random weights",

@@ -36,7 +36,7 @@ def _title(bundle: Bundle) -> str:
     if isinstance(bundle.interpreter, Student):
         return "Student of the decoder or the MLPs"
     if isinstance(bundle.interpreter, Decoder):
-        return "DDPM's decoder, tuned"
+        return "Decoder, tuned from the backbone"
     if isinstance(bundle.interpreter, SegDiff):
         return f"SegDiff, {bundle.interpreter.votes} draws"
     features = describe_extractors(bundle.features.extractors, channels=bundle.architecture.channels)

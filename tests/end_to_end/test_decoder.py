@@ -36,7 +36,7 @@ def test_a_tuned_decoder_is_evaluated_and_segments_slides(
 
     assert cytoseg("evaluate", "tiny.yaml", *TUNED, "--no-baseline").exit_code == 0
     evaluation = json.loads((folder / "evaluation" / "evaluation.json").read_text())
-    assert evaluation["methods"][0]["title"] == "DDPM's decoder, tuned"
+    assert evaluation["methods"][0]["title"] == "Decoder, tuned from the backbone"
 
     predicted = cytoseg("predict", "tiny.yaml", part, "--out", "found", *TUNED)
     assert predicted.exit_code == 0, predicted.output

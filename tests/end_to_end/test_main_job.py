@@ -212,7 +212,7 @@ def test_the_report_holds_the_table_and_the_pictures(run: Path, evaluation: dict
 def test_the_table_is_shown(made_run: MadeRun, evaluation: dict[str, Any]) -> None:
     shown = made_run[1]["evaluate"].stdout
     assert "4 test crops of 2 slides, IoU (95 % interval)" in shown
-    for text in ("IoU nucleus", "mIoU", "DDPM features", "Random forest", "Commonest class"):
+    for text in ("IoU nucleus", "mIoU", "Backbone features", "Random forest", "Commonest class"):
         assert text in " ".join(shown.split())
     assert f"{evaluation['methods'][0]['miou']:.2f}" in shown
 

@@ -96,8 +96,8 @@ def test_settings_of_unknown_or_disordered_extractors_are_refused(names: tuple[s
 
 def test_features_are_named_for_people() -> None:
     assert describe_extractors(("filters",)) == "72 filters"
-    assert describe_extractors(("ddpm", "filters")) == "DDPM features and 72 filters"
-    assert describe_extractors(EXTRACTORS) == "DDPM features, frozen ImageNet features and 72 filters"
+    assert describe_extractors(("ddpm", "filters")) == "backbone features and 72 filters"
+    assert describe_extractors(EXTRACTORS) == "backbone features, frozen ImageNet features and 72 filters"
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
