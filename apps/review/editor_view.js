@@ -4,7 +4,7 @@ import { edges, IGNORE } from "./editor_pixels.js";
 
 const MOST_ZOOM = 16;
 const CROSS_PX = [4, 14]; // screen pixels at which the arms of the cross begin and end
-const BELOW_PX = 36; // of the screen, for the line below the crop
+const BELOW_REM = 2.25; // for the line below the crop
 export const NEAR_PX = 8; // screen pixels, to close a polygon
 
 /**
@@ -24,9 +24,10 @@ export function fitting({ width, height }, across, down) {
  *
  * @param {number} top of the crop while the page is not scrolled
  * @param {number} inner height of the window
+ * @param {number} rem size of letters in screen pixels
  */
-export function roomBelow(top, inner) {
-  const left = Math.floor(inner - top - BELOW_PX);
+export function roomBelow(top, inner, rem) {
+  const left = Math.floor(inner - top - BELOW_REM * rem);
   return left < inner / 3 ? Math.floor(0.82 * inner) : left;
 }
 
@@ -117,7 +118,8 @@ export class EditorView {
   resize() {
     if (!this.data) return;
     const scroll = this.find("scroll");
-    const room = roomBelow(topInPage(scroll), window.innerHeight);
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+    const room = roomBelow(topInPage(scroll), window.innerHeight, rem);
     const factor = Math.max(1, Math.min(MOST_ZOOM, this.zoom ?? fitting(this.data, scroll.clientWidth, room)));
     this.shown = factor;
     const share = (scroll.scrollTop + scroll.clientHeight / 2) / Math.max(1, scroll.scrollHeight);

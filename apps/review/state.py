@@ -30,7 +30,8 @@ Value = TypeVar("Value")
 
 TEXT_PX = 1640
 """Largest width of forms, tables and charts."""
-TEXT_WIDTH, PICTURE_WIDTH = f"{TEXT_PX + 80}px", f"max({TEXT_PX + 80}px,80vw)"
+TEXT_WIDTH = f"{(TEXT_PX + 80) / 16}rem"
+PICTURE_WIDTH = f"max({TEXT_WIDTH},80vw)"
 """Largest widths of a page of those, and of one with an image: on a 4k screen the image gets most of it."""
 
 
@@ -101,7 +102,10 @@ def loading() -> Iterator[None]:
 
 def _style(max_width: str) -> None:
     st.html(
-        f"<style>[data-testid='stMainBlockContainer']{{padding:3.2rem 2.5rem 4rem;max-width:{max_width}}}"
+        # From 2560 px on, letters grow with the width: at 16 px they are too small on a 4k screen that is not scaled.
+        "<style>html{font-size:max(16px,.625vw)!important}"
+        # Without its list of pages, Streamlit's head of 3.75 rem covers what is below it.
+        f"[data-testid='stMainBlockContainer']{{padding:3.75rem 2.5rem 4rem;max-width:{max_width}}}"
         "[data-testid='stCaptionContainer'] p,[data-testid='stMarkdown'] p{max-width:56rem}"  # lines that can be read
         "[data-testid='stMain'] [data-testid='stAlert']{max-width:64rem}"
         "h1{font-size:1.9rem!important;padding-top:0!important}"

@@ -114,11 +114,11 @@ def test_a_crop_is_fitted_to_the_width_and_to_the_height_that_is_left(tmp_path: 
         "editor_view",
         """
         const windows = [[620, 720], [1020, 1080], [2360, 2160]]; // width of the column, height of the window
-        const room = windows.map(([, inner]) => it.roomBelow(310.5, inner));
+        const room = windows.map(([, inner]) => it.roomBelow(310.5, inner, 16));
         const square = (side, i) => it.fitting({ width: side, height: side }, windows[i][0], room[i]);
         const fit = [256, 128].map((side) => [0, 1, 2].map((i) => square(side, i)));
         const narrow = it.fitting({ width: 256, height: 64 }, 620, 371);
-        return [room, ...fit, narrow, it.roomBelow(700, 1000), it.roomBelow(1700, 1000)];
+        return [room, ...fit, narrow, it.roomBelow(700, 1000, 16), it.roomBelow(1700, 1000, 16)];
         """,
         tmp_path,
     )
