@@ -16,6 +16,7 @@ from cytoseg.recipe import Recipe, load_recipe
 from cytoseg.recipe.keys import keys_of
 from cytoseg.shipped import find_base_model
 from cytoseg.terminal import console, say, say_next
+from cytoseg.workflows.next_command import annotate_or_train
 from cytoseg.workflows.recipe_slides import tissue_sources
 from cytoseg.workflows.recorded_command import Overrides, RecipeArgument, check_folders
 
@@ -31,10 +32,10 @@ def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     channels = sum(c for c, _ in tap_shapes(loaded.architecture(), loaded.taps()))
     timesteps = loaded.feature_timesteps()
     say(f"{loaded.name}: every value is valid. Run folder: {loaded.run_folder()}")
-    levels = ", ".join(map(str, timesteps))
+    levels = ("each of " if len(timesteps) > 1 else "") + f"t = {', '.join(map(str, timesteps))}"
     filters = loaded.diffusion.channels * FILTERS_A_CHANNEL
     counted = {
-        "ddpm": (channels * len(timesteps), f"{channels} channels at each of t = {levels}"),
+        "ddpm": (channels * len(timesteps), f"{channels} channels at {levels}"),
         "filters": (filters, f"{filters} filters"),
         "pretrained": (sum(STAGE_CHANNELS), f"{sum(STAGE_CHANNELS)} channels of the frozen ImageNet network"),
     }
@@ -47,7 +48,7 @@ def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     own = loaded.training.init is None and (
         "ddpm" in loaded.features.extractors or loaded.interpreter.kind == "decoder"
     )
-    say_next("train-ddpm" if own else "label-crops", recipe)
+    say_next("train-ddpm" if own else annotate_or_train(loaded.labels_folder()), recipe)
 
 
 def explain(

@@ -117,7 +117,8 @@ def verdict(scores: Mapping[str, Shares]) -> str:
     if lead > lead_spread:
         joined = "Go, but add the filters (features.extractors: [ddpm, filters])."
         return f"{joined} {reached}, more than {of_random}, yet less than {of_filters}."
-    return f"Go. {reached}, more than {of_random}, and not clearly less than {of_filters}."
+    over_filters = "than" if -lead > lead_spread else "not clearly less than"
+    return f"Go. {reached}, more than {of_random}, and {over_filters} {of_filters}."
 
 
 def write_check(

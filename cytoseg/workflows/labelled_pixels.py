@@ -106,4 +106,5 @@ def used_sentence(used: dict[str, Any]) -> str:
     pixels = [f"{name} {n:,} of {used['pixels_labelled'][name]:,}" for name, n in used["pixels_used"].items()]
     place = {"memory": "in memory", "disk": "on disk"}[used["table"]]
     peak = "" if used["peak_memory_gb"] is None else f"; peak memory {used['peak_memory_gb']:.1f} GB"
-    return f"Pixels used of those labelled: {', '.join(pixels)}. Features {place}, {used['table_gb']:.1f} GB{peak}."
+    table = f"{used['table_gb']:.1f} GB" if used["table_gb"] >= 1 else f"{1000 * used['table_gb']:.0f} MB"
+    return f"Pixels used of those labelled: {', '.join(pixels)}. Features {place}, {table}{peak}."

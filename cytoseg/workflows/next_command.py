@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cytoseg.errors import CytosegError
+from cytoseg.recipe import load_recipe
 from cytoseg.terminal import say_next
 
 Given = Mapping[str, Any]
@@ -14,11 +16,29 @@ def _folders(slides: Sequence[Path]) -> list[str]:
     return [word for path in slides if path.is_dir() and path.suffix != ".zarr" for word in ("--folder", str(path))]
 
 
+def _after_features(given: Given) -> tuple[str, str]:
+    """Name what follows a command that needs no labels."""
+    try:
+        labels = load_recipe(given["recipe"], given.get("overrides") or ()).labels_folder()
+    except CytosegError:  # the recipe was changed while the command ran
+        return "label-crops", given["recipe"]
+    return annotate_or_train(labels), given["recipe"]
+
+
+def annotate_or_train(labels: Path) -> str:
+    """Return the command that follows once features exist: to annotate crops, or to train where labels are imported.
+
+    Args:
+        labels: The labels folder of a run, which the first import makes.
+    """
+    return "train-interpreter" if labels.is_dir() else "label-crops"
+
+
 FOLLOWING: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
-    "train-ddpm": lambda given: None if given["gpus"] else ("label-crops", given["recipe"]),
+    "train-ddpm": lambda given: None if given["gpus"] else _after_features(given),
     "train-autoencoder": lambda given: None if given["gpus"] else ("train-ddpm", given["recipe"]),
     "import-model": lambda given: ("recipe", "check", "RECIPE", f"training.init={given['folder']}"),
-    "sample": lambda given: ("label-crops", given["recipe"]),
+    "sample": _after_features,
     "edit": lambda given: ("review", given["recipe"]),
     "score-samples": lambda given: ("report", given["recipe"]),
     "export": lambda given: ("train-ddpm", "OTHER.yaml", "--init", str(given["folder"])),
@@ -37,7 +57,7 @@ FOLLOWING: Mapping[str, Callable[[Given], tuple[str, ...] | None]] = {
     "slides info": lambda given: ("recipe", "new", "mylab.yaml", *_folders(given["slides"])),
     "slides convert": lambda given: ("slides", "info", str(given["out"])),
     "slides generate": lambda given: ("recipe", "new", "mylab.yaml", "--folder", str(given["out"] / "slides")),
-    "doctor": lambda given: ("label-crops", given["recipe"]) if given["recipe"] else ("recipe", "new", "mylab.yaml"),
+    "doctor": lambda given: _after_features(given) if given["recipe"] else ("recipe", "new", "mylab.yaml"),
 }
 """Next command by command; some commands print their own, and ``review`` does not end by itself."""
 

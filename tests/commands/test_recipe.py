@@ -27,6 +27,8 @@ def test_check_counts_slides_and_features_and_writes_nothing(cytoseg: CytosegCom
     assert first == "tiny: every value is valid. Run folder: runs/tiny"
     # dim 8 with multipliers (1, 2): the shallow block has 8 channels.
     assert features == "Features: 8 channels at each of t = 5, 50: 16 in all"
+    single = cytoseg("recipe", "check", "tiny.yaml", "features.timesteps=[5]", "features.taps=[block1.attention]")
+    assert "Features: 8 channels at t = 5: 8 in all" in single.stdout
     assert slides == "Slides: 2 found, 2 with cells"
     assert following == "Next: cytoseg train-ddpm tiny.yaml"
     assert not Path("runs").exists()

@@ -64,6 +64,10 @@ def test_the_verdict_names_the_spreads() -> None:
         "more than 0.700 with random weights (+0.100, spread 0.014), yet less than 0.900 with image filters "
         "(-0.100, spread 0.020)."
     )
+    assert verdict(_scores(0.8, 0.7, 0.815)).endswith(
+        "and not clearly less than 0.815 with image filters (-0.015, spread 0.020)."
+    )
+    assert verdict(_scores(0.8, 0.7, 0.6)).endswith("and than 0.600 with image filters (+0.200, spread 0.020).")
 
 
 def test_folds_that_are_hard_for_all_do_not_hide_a_difference() -> None:

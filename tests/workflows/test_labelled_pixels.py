@@ -40,10 +40,10 @@ def test_pixels_and_memory_are_reported_by_class() -> None:
     }
     assert used_sentence(used) == (
         "Pixels used of those labelled: background 3 of 1,234,567, cytoplasm 0 of 0, nucleus 5 of 5. "
-        "Features in memory, 0.0 GB; peak memory 2.3 GB."
+        "Features in memory, 8 MB; peak memory 2.3 GB."
     )
-    unknown = used | {"peak_memory_gb": None, "table": "disk"}
-    assert used_sentence(unknown).endswith("Features on disk, 0.0 GB.")
+    unknown = used | {"peak_memory_gb": None, "table": "disk", "table_gb": 1.25}
+    assert used_sentence(unknown).endswith("Features on disk, 1.2 GB.")
 
 
 def test_every_key_of_training_reaches_it(load: Load) -> None:

@@ -55,6 +55,22 @@ def test_each_of_several_processes_says_it_once_and_doctor_knows_what_there_is()
     assert shown.get() == "Next: cytoseg recipe new mylab.yaml\n"
 
 
+@pytest.mark.parametrize("command", ["doctor", "train-ddpm", "sample"])
+def test_who_has_imported_labels_is_sent_to_the_training(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`doctor` scored the imported labels, and sent to the cutting of crops to annotate."""
+    monkeypatch.chdir(tmp_path)
+    given = {"recipe": "quickstart", "overrides": ["folder=runs/a"], "gpus": None}
+    with console.capture() as before:
+        name_next(command, given)
+    (tmp_path / "runs" / "a" / "labels").mkdir(parents=True)
+    with console.capture() as after:
+        name_next(command, given)
+    assert before.get() == "Next: cytoseg label-crops quickstart\n"
+    assert after.get() == "Next: cytoseg train-interpreter quickstart\n"
+
+
 def test_a_recipe_for_folders_of_slides_is_named_with_them(tmp_path: Path) -> None:
     for name in ("monday", "tuesday", "a.zarr"):  # a slide in OME-Zarr is a folder, too
         (tmp_path / name).mkdir()
