@@ -135,7 +135,8 @@ def _style(max_width: str) -> None:
         "[data-testid='stTable'] :is(td,th){padding:.2rem .25rem!important}}"
         "[data-testid='stMain'] button kbd{color:inherit!important;opacity:1!important}"
         "[data-testid='stWidgetLabel'],[data-testid='stWidgetLabel'] *{color:light-dark(#1c2430,#e8ecf1)!important}"
-        "[data-testid='stBaseButton-primary']:enabled,[data-testid='stBaseButton-primary']:enabled *"
+        "[data-testid='stBaseButton-primary']:enabled,[data-testid='stBaseButton-primary']:enabled *,"
+        "[data-testid='stMultiSelect'] [data-tag],[data-testid='stMultiSelect'] [data-tag] *"
         "{color:light-dark(#fff,#0b1016)!important}</style>"
     )
 
