@@ -85,7 +85,8 @@ def label_efficiency(
     titles: dict[str, str] = {}
     trainings = [(draw, method) for draw in draws for method in methods_of(draw)]
     for done, (draw, method) in enumerate(trainings):
-        on_run(f"{method.title}, {len(draw.crops)} crops, draw {draw.number + 1}", done, len(trainings))
+        crops = f"{len(draw.crops)} crop{'s' * (len(draw.crops) != 1)}"
+        on_run(f"{method.title}, {crops}, draw {draw.number + 1}", done, len(trainings))
         run = run_or_reuse(method, **_inputs(draw, method, task, folder))
         pooled = iou(np.sum(run.counts, axis=0, dtype=np.int64))
         scores.setdefault(method.key, {})[len(draw.crops), draw.number] = pooled.tolist()
@@ -117,24 +118,36 @@ def _inputs(draw: Draw, method: ComparedMethod, task: Task, folder: Path) -> dic
 
 
 def sentences(curves: Mapping[str, Curve], names: Sequence[str]) -> list[str]:
-    """Return per method and class the current IoU and the expected gain from more crops."""
-    return [
-        _sentence(curve, k, name)
+    """Return per method and class the current IoU and the expected gain from more crops.
+
+    If there is no estimate for several, one sentence says why; the table has their IoU.
+    """
+    scored = [
+        (curve, k, worth(curve, k))
         for curve in curves.values()
-        for k, name in enumerate(names)
+        for k in range(len(names))
         if not np.isnan(curve.iou[-1, :, k]).any()
     ]
+    without = [curve for curve, _, gain in scored if gain is None]
+    if len(without) < 2:
+        return [_sentence(curve, k, names[k], gain) for curve, k, gain in scored]
+    found = [_sentence(curve, k, names[k], gain) for curve, k, gain in scored if gain is not None]
+    which = "" if len(without) == len(scored) else f"For {len(without)} of {len(scored)} curves there is no"
+    return [*found, f"{which or 'No'}{_why_not(without[0])}"]
 
 
-def _sentence(curve: Curve, k: int, name: str) -> str:
+def _why_not(curve: Curve) -> str:
+    least = math.ceil(curve.counts[-1] / 4)
+    return (
+        f" estimate of the gain from the next {MORE}: it needs {MIN_COUNTS} values of --counts from {least} on in "
+        "which the class can be scored."
+    )
+
+
+def _sentence(curve: Curve, k: int, name: str, gain: tuple[float, float, float] | None) -> str:
     reached = f"{curve.title}, {name}: {curve.counts[-1]} crops reach IoU {curve.iou[-1, :, k].mean():.3f}"
-    gain = worth(curve, k)
     if gain is None:
-        least = math.ceil(curve.counts[-1] / 4)
-        return (
-            f"{reached}; no estimate of the gain from the next {MORE}: it needs {MIN_COUNTS} values of "
-            f"--counts from {least} on in which the class can be scored."
-        )
+        return f"{reached}; no{_why_not(curve)}"
     return (
         f"{reached}; the next {MORE} would add about {gain[0]:+.3f} ({gain[1]:+.3f} to {gain[2]:+.3f} over the draws)."
     )
@@ -166,7 +179,7 @@ def as_markdown(curves: Mapping[str, Curve], names: Sequence[str], *, note: str 
         note: Note on the test crops.
 
     Returns:
-        Markdown: mean IoU [minimum and maximum over draws] by method and number of crops.
+        Markdown: mean IoU [minimum and maximum over several draws] by method and number of crops.
     """
     head = ["method", "crops", *(f"IoU {name}".replace("|", "&#124;") for name in names)]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -181,7 +194,8 @@ def as_markdown(curves: Mapping[str, Curve], names: Sequence[str], *, note: str 
 def _cell(scores: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
     if np.isnan(scores).any():
         return "n/a"
-    return f"{scores.mean():.3f} [{scores.min():.3f}-{scores.max():.3f}]"
+    over_draws = f" [{scores.min():.3f}-{scores.max():.3f}]" if len(scores) > 1 else ""
+    return f"{scores.mean():.3f}{over_draws}"
 
 
 def _draw(curves: Mapping[str, Curve], names: Sequence[str], *, note: str) -> Figure:

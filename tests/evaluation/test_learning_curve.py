@@ -114,6 +114,19 @@ def test_it_says_which_counts_it_takes() -> None:
     assert sentences({"ours": Curve("Ours", (2, 4), np.array([[[0.5]], [[np.nan]]]))}, ("nucleus",)) == []
 
 
+def test_the_same_reason_for_no_estimate_is_said_once() -> None:
+    flat = Curve("Ours", (1, 4, 6), np.full((3, 1, 2), 0.5))
+    reason = "estimate of the gain from the next 10: it needs 3 values of --counts from 2 on in which the class can be"
+    assert sentences({"ours": flat, "other": flat}, ("cell", "nucleus")) == [f"No {reason} scored."]
+    grown = Curve("Ours", (2, 4, 6), np.full((3, 1, 2), 0.5))
+    grown.iou[0, 0] = np.nan, 0.5
+    estimate = "the next 10 would add about +0.000 (+0.000 to +0.000 over the draws)."
+    assert sentences({"ours": grown, "other": grown}, ("cell", "nucleus")) == [
+        *[f"Ours, nucleus: 6 crops reach IoU 0.500; {estimate}"] * 2,
+        f"For 2 of 4 curves there is no {reason} scored.",
+    ]
+
+
 def test_growth_is_counted_in_doublings() -> None:
     curve = _curve([0.0, 0.0], *([_logistic(count, slope) for slope in (0.2, 0.1)] for count in (8, 16, 32)))
     found = gain_between(curve, 0, 8, 32)

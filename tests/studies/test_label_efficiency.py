@@ -111,8 +111,8 @@ def test_the_time_of_each_training_is_estimated_and_of_a_kept_one_is_nothing(tmp
     assert seconds_each(timed, TASK, draws=draws, folder=tmp_path) == [60, 60, 120, 120, 240, 240]
     label_efficiency(timed, TASK, draws=draws[:2], folder=tmp_path, on_run=lambda *call: told.append(call))
     assert told == [
-        ("Finds some, 1 crops, draw 1", 0, 2),
-        ("Finds some, 1 crops, draw 2", 1, 2),
+        ("Finds some, 1 crop, draw 1", 0, 2),
+        ("Finds some, 1 crop, draw 2", 1, 2),
         ("done", 2, 2),
     ]
     assert seconds_each(timed, TASK, draws=draws, folder=tmp_path) == [0, 0, 120, 120, 240, 240]
