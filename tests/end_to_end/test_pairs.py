@@ -23,10 +23,13 @@ from cytoseg.labels.import_labels import import_labels
 from cytoseg.labels.import_settings import ImportRules
 from cytoseg.labels.index import LabelledCrop, load_index
 from cytoseg.recipe import load_recipe
+from tests.end_to_end.cases import CASES
 
 pytestmark = pytest.mark.posix
 RUN = Path("runs", "tiny")
 BUSY = re.compile("is writing it|has imported labels while this command was reading them")
+THERE = re.compile("already exists")
+"""What the later of two commands says that write a new file or folder of one name."""
 LINES = {
     "import": "label-import made/labelled --recipe tiny.yaml",
     "train": "train-interpreter tiny.yaml interpreter.steps=30",
@@ -132,3 +135,32 @@ def test_of_two_commands_at_once_nothing_is_lost(
     first: str, second: str, home: Path, cytoseg: Callable[..., Result]
 ) -> None:
     _at_once(cytoseg, home, first, second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        *((name, name) for name in ("report", "export", "sample", "anomaly", "study", "make-pairs", "edit", "convert")),
+        *(("make-pairs", "sample"), ("sample", "score-samples"), ("export", "train-ddpm"), ("report", "evaluate")),
+        *(("label-export", "label-import"), ("study", "label-import")),
+    ],
+)
+def test_two_commands_at_once_both_end_well_or_one_is_refused(
+    first: str, second: str, case_home: Path, cytoseg: Callable[..., Result]
+) -> None:
+    for line in (*CASES[first].before, *CASES[second].before):
+        assert cytoseg(*line.split()).exit_code == 0
+    said = [case_home.with_name(f"said_{number}") for number in range(2)]
+    processes = [_begin(cytoseg, CASES[name].line, path) for name, path in zip((first, second), said, strict=True)]
+    for process in processes:
+        os.waitpid(process, 0)
+    ended = [json.loads(path.read_text()) for path in said]
+    for status, text in ended:
+        assert status == 0 or (status == 2 and (THERE.search(text) or ("(process " in text and BUSY.search(text)))), (
+            text
+        )
+    assert 0 in [status for status, _ in ended]
+    for name, (status, _) in zip((first, second), ended, strict=True):
+        assert status or CASES[name].made()
+    assert [path for path in case_home.rglob(".*") if path.suffix != ".part"] == []
