@@ -1,13 +1,16 @@
-"""Reconstruction quality of a latent space on synthetic slides at 2 micrometres per pixel, and its speed in sampling.
+"""Reconstruction quality of latent spaces on synthetic slides at 2 micrometres per pixel, and their speed in sampling.
 
-python -m tests.benchmarks.latent FOLDER > tests/benchmarks/results/latent_made.md
+    python -m tests.benchmarks.latent FOLDER KIND:FACTOR:CROPS [KIND:FACTOR:CROPS ...]
 
-FOLDER stores the slides and the autoencoder; existing ones are kept, so the command can be interrupted.
+For example ``kl:2:160000 vq:4:160000``. Prints one row for each space. FOLDER stores the slides and the autoencoders;
+existing ones are kept, so the command can be interrupted.
 """
 
+import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +36,10 @@ CLASSES = ("background", "cytoplasm", "nucleus")
 NUCLEUS = CLASSES.index("nucleus")
 RECIPE = """\
 name: latent
-folder: {folder}/run
+folder: {run}
 slides: {{folders: [{folder}/made/slides], mpp: 2.0}}
 crops: {{size_px: 32}}
-space: {{kind: kl, factor: 2, dim: 16, crops: 160000, rate: 1e-3}}
+space: {{kind: {kind}, factor: {factor}, dim: 16, crops: {crops}, rate: 1e-3}}
 diffusion: {{dim: 16, dim_mults: [1, 2, 4]}}
 training: {{device: cpu, workers: 0, batch: 16, ema_decay: 0.995, rate_schedule: cosine, checkpoint_crops: 20000}}
 classes:
@@ -44,7 +47,7 @@ classes:
   - {{name: cytoplasm, colour: "#0072b2"}}
   - {{name: nucleus, colour: "#d55e00"}}
 """
-SHAPE = SpaceShape("kl", 2, 16)
+DIM = 16
 SAMPLE_PX, SAMPLES, STEPS = 64, 8, 20
 
 
@@ -57,22 +60,36 @@ def main() -> None:
         (folder / "made" / "held").mkdir()
         for path in (folder / "made" / "slides").glob("made_0_0[45]*"):
             path.rename(folder / "made" / "held" / path.name)
-    recipe = folder / "latent.yaml"
-    recipe.write_text(RECIPE.format(folder=folder), encoding="utf-8")
-    _cytoseg("train-autoencoder", str(recipe), "--resume")
-    print("# A latent space on synthetic slides\n")
-    print("`python -m tests.benchmarks.latent FOLDER`; 2 micrometres per pixel, kl, factor 2, dim 16.\n")
-    _print_pictures(folder)
-    _print_seconds(folder)
+    print(
+        "| space | crops seen | training, CPU s | PSNR, 2 unseen slides, dB | nuclei of originals with the truth "
+        "| of reconstructions | ratio | reconstructions with originals |\n" + "| --- " * 8 + "|"
+    )
+    shapes = []
+    for text in sys.argv[2:]:
+        kind, factor, crops = text.split(":")
+        shapes.append(SpaceShape("vq" if kind == "vq" else "kl", int(factor), DIM))
+        run = folder / f"run_{kind}{factor}_{crops}"
+        recipe = folder / f"{run.name}.yaml"
+        texts = {"folder": folder, "run": run, "kind": kind, "factor": factor, "crops": crops}
+        recipe.write_text(RECIPE.format(**texts), encoding="utf-8")
+        begin = _children_s()
+        _cytoseg("train-autoencoder", str(recipe), "--resume")
+        _print_pictures(folder, run, shapes[-1], _children_s() - begin)
+    _print_seconds(shapes)
+
+
+def _children_s() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _cytoseg(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "cytoseg", *arguments], check=True, stdout=sys.stderr)
 
 
-def _print_pictures(folder: Path) -> None:
+def _print_pictures(folder: Path, run: Path, shape: SpaceShape, trained_s: float) -> None:
     """Print the reconstruction error on slides that neither the autoencoder nor the bundle has seen."""
-    space = _space(folder)
+    space = _space(run, shape)
     labels = cs.read_labels(folder / "made" / "labelled", list(CLASSES), fill="background")
     own = [i for i, group in enumerate(labels.groups) if str(group) < "made_0_04"]
     images, maps = [labels.images[i] for i in own], [labels.label_maps[i] for i in own]
@@ -87,23 +104,19 @@ def _print_pictures(folder: Path) -> None:
         before, after = (bundle.predict(p).class_map == NUCLEUS for p in (picture, _pixels(seen)))
         counts += [_overlap(before, truth), _overlap(after, truth), _overlap(after, before)]
     of_original, of_seen, both = counts[:, 0] / counts[:, 1]
-    rows = read_metrics(folder / "run" / "autoencoder" / "metrics.jsonl")
-    print(f"| crops seen | last loss | PSNR, 2 unseen slides of {picture.shape[0]} px |\n| --- | --- | --- |")
-    print(f"| {rows[-1]['crops_seen']} | {rows[-1]['loss']:.3f} | {' and '.join(f'{r:.1f}' for r in ratios)} dB |\n")
-    print("| IoU of nuclei, MLPs on filters trained on originals | |\n| --- | --- |")
-    print(f"| originals with the truth | {of_original:.3f} |\n| reconstructions with the truth | {of_seen:.3f} |")
-    print(f"| ratio of the two | {of_seen / of_original:.3f} |\n| reconstructions with originals | {both:.3f} |\n")
+    crops = read_metrics(run / "autoencoder" / "metrics.jsonl")[-1]["crops_seen"]
+    decibels = ", ".join(f"{ratio:.1f}" for ratio in ratios)
+    ious = f"{of_original:.3f} | {of_seen:.3f} | {of_seen / of_original:.3f} | {both:.3f}"
+    print(f"| {shape.kind}, factor {shape.factor} | {crops} | {trained_s:.0f} | {decibels} | {ious} |", flush=True)
 
 
-def _print_seconds(folder: Path) -> None:
+def _print_seconds(shapes: list[SpaceShape]) -> None:
     """Print the time of sampling. It does not depend on the weights of the U-Net, which are random here."""
     print(
-        f"| {SAMPLES} samples of {SAMPLE_PX} px, {STEPS} DDIM steps | seconds | of it decoding |\n| --- | --- | --- |"
+        f"\n| {SAMPLES} samples of {SAMPLE_PX} px, {STEPS} DDIM steps | seconds | of it decoding |\n| --- | --- | --- |"
     )
-    for name, architecture in (
-        ("pixels", Architecture(dim=16, dim_mults=(1, 2, 4))),
-        ("latents", Architecture(dim=16, dim_mults=(1, 2, 4), space=SHAPE)),
-    ):
+    pixels = Architecture(dim=DIM, dim_mults=(1, 2, 4))
+    for architecture in (pixels, *(replace(pixels, space=shape) for shape in shapes)):
         unet = build_unet(architecture).eval()
         space = space_of(unet)
         noise = starting_noise(0, SAMPLES, size_px=SAMPLE_PX // space.factor, channels=space.channels)
@@ -116,12 +129,14 @@ def _print_seconds(folder: Path) -> None:
             decoded(space, values)
             whole.append(time.process_time() - begin)
             decoding.append(time.process_time() - drawn)
+        shape = architecture.space
+        name = f"{shape.kind}, factor {shape.factor}" if shape.kind != "pixel" else "pixels"
         print(f"| {name} | {np.median(whole):.2f} | {np.median(decoding):.2f} |")
 
 
-def _space(folder: Path) -> LatentSpace:
-    unet = build_unet(Architecture(dim=8, dim_mults=(1, 2), space=SHAPE)).eval()
-    load_space(unet, load_autoencoder(folder / "run" / "autoencoder", Architecture(space=SHAPE)))
+def _space(run: Path, shape: SpaceShape) -> LatentSpace:
+    unet = build_unet(Architecture(dim=8, dim_mults=(1, 2), space=shape)).eval()
+    load_space(unet, load_autoencoder(run / "autoencoder", Architecture(space=shape)))
     space = unet.space
     assert isinstance(space, LatentSpace)
     return space
