@@ -1,5 +1,6 @@
-"""Quoting untrusted text in messages: printable and short."""
+"""Quoting untrusted text in messages: printable, short and without passwords."""
 
+import re
 from collections.abc import Iterable
 
 MAX_LINE = 480
@@ -7,6 +8,9 @@ MAX_LINE = 480
 
 _MAX_REPR = 60
 _TAIL = 170
+_LONGEST_URL = 2000
+_PASSWORD = re.compile(r"(://[^/?#:@\s]*:)[^\s]+(?=@)|([?&]password=)[^&\s]+")
+"""Of an address: ``user:secret@host`` or ``?password=secret``."""
 
 
 def printable(text: str) -> str:
@@ -36,8 +40,13 @@ def one_line(text: str, *, max_chars: int = MAX_LINE) -> str:
 
 
 def short_repr(value: object, *, max_chars: int = _MAX_REPR) -> str:
-    """Return the repr of a value, printable and at most ``max_chars`` characters long."""
-    if isinstance(value, str | bytes):
+    """Return the repr of a value, printable and at most ``max_chars`` characters long.
+
+    The password of a URL is hidden.
+    """
+    if isinstance(value, str):
+        value = _PASSWORD.sub(r"\1\2***", value[:_LONGEST_URL])[: max_chars + 1]
+    elif isinstance(value, bytes):
         value = value[: max_chars + 1]
     elif isinstance(value, list | tuple | dict | set) and len(value) > max_chars:
         return f"{type(value).__name__} of {len(value):,}"

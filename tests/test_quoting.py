@@ -45,6 +45,13 @@ def test_line_breaks_become_spaces() -> None:
         ("ab", "'ab'"),
         ("x" * 100, "'" + "x" * 56 + "..."),
         (b"x" * 100, "b'" + "x" * 55 + "..."),
+        ("postgresql://anna:pa:s@s@host/name", "'postgresql://anna:***@host/name'"),
+        (
+            "review.log=postgresql://host/name?a=b&password=secret&c=d",
+            "'review.log=postgresql://host/name?a=b&password=***&c=d'",
+        ),
+        ("postgresql://anna@host:5432/name", "'postgresql://anna@host:5432/name'"),
+        ("postgresql://anna:" + "secret" * 50 + "@host/name", "'postgresql://anna:***@host/name'"),
         ([1] * 100, "list of 100"),
         ({"a": "\u202e"}, "{'a': '\\u202e'}"),
         (float("nan"), "nan"),

@@ -14,6 +14,7 @@ import typer
 from cytoseg.errors import CytosegError
 from cytoseg.interrupts import PARENT_VARIABLE
 from cytoseg.recipe import Recipe, load_recipe
+from cytoseg.review.database import check_log
 from cytoseg.shipped import shipped_review
 from cytoseg.terminal import say
 from cytoseg.workflows.recorded_command import Overrides, check_folders
@@ -55,6 +56,8 @@ def run(recipe: OptionalRecipe = ANY, overrides: Overrides = None, slides: Slide
             )
     if importlib.util.find_spec("streamlit") is None:
         raise CytosegError("review: the app needs Streamlit. Install it with `pip install 'cytoseg[app]'`.")
+    if loaded.review.log is not None:
+        check_log(loaded.review.log)
     token = secrets.token_urlsafe(24)
     for line in opening_lines(loaded.review, token):
         say(line)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
@@ -21,6 +21,11 @@ from cytoseg.slides.regular_file import irregular_file_of_database
 
 WAIT_S, READ_WAIT_S = 30.0, 3.0
 """Seconds to wait for other writers: to write, and to read for a page."""
+CONNECT_S = 5
+"""Seconds to wait for a server to answer; every page connects to it."""
+_OF_LIBPQ = ("psycopg", "psycopg2")
+_FILE_ADVICE = "Check the permissions and the free disk space."
+_SERVER_ADVICE = "Check the address, the password in ~/.pgpass or PGPASSWORD, and that the server is running."
 RESTORE = "Restore a copy, or move it away."
 
 
@@ -37,6 +42,22 @@ def address_of(url: str) -> URL:
     if found.get_backend_name() == "sqlite" and not found.database:
         raise LabelError("review.log: the address names no file, so the log would be lost. Add a path.")
     return found
+
+
+def check_log(url: str) -> None:
+    """Connect to a recipe's log once, to find a wrong address before anything depends on it.
+
+    Args:
+        url: The ``review.log`` of a recipe. The file of an SQLite address may be missing: the first entry makes it.
+
+    Raises:
+        LabelError: If the URL is invalid, its driver is missing, or the database is damaged or cannot be reached.
+    """
+    log = address_of(url)
+    if is_file(log) and not is_there(Path(str(log.database))):
+        return
+    with connected(log, writing=False) as connection:
+        inspect(connection).get_table_names()
 
 
 @contextmanager
@@ -62,10 +83,8 @@ def connected(log: URL, *, writing: bool, name: str = "") -> Iterator[Connection
             "`pip install 'cytoseg[postgres]'`."
         ) from error
     except (OperationalError, InterfaceError, ProgrammingError, OSError) as error:
-        raise LabelError(
-            f"{name} cannot be {'written' if writing else 'read'} ({why(error)}). Check the permissions, the free "
-            "disk space and, for a server, that it is running."
-        ) from error
+        advice = _FILE_ADVICE if is_file(log) else _SERVER_ADVICE
+        raise LabelError(f"{name} cannot be {'written' if writing else 'read'} ({why(error)}). {advice}") from error
     except IntegrityError:  # a bug
         raise
     except (DatabaseError, UnicodeDecodeError) as error:  # the latter of a damaged schema
@@ -90,7 +109,9 @@ def name_of(log: URL) -> str:
 
 def _engine(log: URL, *, writing: bool) -> Engine:
     if not is_file(log):
-        return create_engine(log, poolclass=NullPool)
+        # A host behind a firewall never answers, and libpq would wait without end.
+        limited = log.get_driver_name() in _OF_LIBPQ and "connect_timeout" not in log.query
+        return create_engine(log, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_S} if limited else {})
     path = Path(str(log.database))
     if is_there(path) and (strange := irregular_file_of_database(path)):
         raise LabelError(f"{name_of(log)} cannot be read ({strange} beside it is a link, or not a file). Remove that.")

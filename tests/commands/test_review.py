@@ -1,5 +1,6 @@
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -61,6 +62,26 @@ def test_a_run_folder_that_is_a_file_is_refused_before_the_server_starts(
     assert result.stderr == (
         "cytoseg: run: cannot be a folder, because run is a file. Set folder to another place, or move the file.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("log", "message"),
+    [
+        ("mysql://anna@lab/review", r"review\.log: .*Fix the address, or install the driver: for PostgreSQL `pip inst"),
+        ("sqlite:///log.txt", r"the review log log\.txt is damaged \(file is not a database\)"),
+        ("sqlite://", r"review\.log: the address names no file"),
+    ],
+)
+def test_a_log_that_cannot_be_read_is_refused_before_the_server_starts(
+    cytoseg: CytosegCommand, ends_with: Callable[..., Any], log: str, message: str
+) -> None:
+    started = ends_with(0)
+    Path("log.txt").write_text("no database" * 100)
+    result = cytoseg("review", "tiny.yaml", f"review.log={log}")
+    assert (result.exit_code, result.stdout, started) == (2, "", [])
+    assert re.search(message, result.stderr)
+    assert cytoseg("review", "tiny.yaml", "review.log=sqlite:///new.sqlite").exit_code == 0
+    assert not Path("new.sqlite").exists()
 
 
 @pytest.mark.parametrize("status", [0, 130])

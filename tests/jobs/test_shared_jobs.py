@@ -38,6 +38,7 @@ from cytoseg.jobs.job_table import (
 )
 from cytoseg.jobs.processes import Process, birth_of
 from cytoseg.jobs.start_and_cancel import cancel_job, log_tail
+from cytoseg.review.database import address_of
 from tests.jobs.conftest import begin_at, wait_for
 
 DATABASE = os.environ.get("CYTOSEG_TEST_DATABASE")
@@ -48,6 +49,10 @@ NEEDS_DATABASE = pytest.mark.skipif(DATABASE is None, reason="CYTOSEG_TEST_DATAB
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Address of a database that several machines share."""
     if request.param == "server":
+        engine = create_engine(address_of(str(DATABASE)))
+        with engine.begin() as connection:
+            connection.execute(text(f"DROP TABLE IF EXISTS {OF_SERVER.name}"))  # what an earlier test has left
+        engine.dispose()
         return str(DATABASE)
     monkeypatch.setattr(job_database, "is_file", lambda _: False)
     return f"sqlite:///{tmp_path / 'shared.sqlite'}"
@@ -281,7 +286,7 @@ def test_a_server_that_does_not_answer_is_one_sentence(run: Path) -> None:
     pytest.importorskip("psycopg")
     for use in (lambda: _add(JobPlace(run, "postgresql+psycopg://127.0.0.1:9/x")),):
         with pytest.raises(
-            CytosegError, match=r"^the job table cannot be written \(.*refused.*\)\. Check the permissions"
+            CytosegError, match=r"^the job table cannot be written \(.*refused.*\)\. Check the address, the password"
         ):
             use()
 

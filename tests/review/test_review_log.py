@@ -1,8 +1,10 @@
 import csv
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
 import uuid
 from datetime import UTC, datetime
 from io import StringIO
@@ -14,6 +16,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from cytoseg.errors import LabelError
 from cytoseg.review.append_only import log_of
+from cytoseg.review.database import CONNECT_S
 from cytoseg.review.review_log import Entry, Judgement, add_entry, log_csv, read_entries
 
 ANNA = Judgement("Anna Øster", "lbc", "036_0_62", "036", "corrected", "edge of\nthe cell", "a.json", "ab" * 32)
@@ -95,6 +98,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from cytoseg.review.append_only import log_of
+from cytoseg.review.database import CONNECT_S
 from cytoseg.review.review_log import Judgement, add_entry
 for number in range(15):
     add_entry(log_of(Path(sys.argv[1]), None), Judgement(sys.argv[2], "lbc", str(number), "036", "accepted"))
@@ -150,6 +154,17 @@ def test_a_file_that_may_not_be_opened_is_one_sentence(tmp_path: Path) -> None:
 def test_a_wrong_address_is_one_sentence(tmp_path: Path, url: str, message: str) -> None:
     with pytest.raises(LabelError, match=message):
         read_entries(log_of(tmp_path, url))
+
+
+@pytest.mark.slow  # for the seconds until it gives up
+def test_a_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        log = log_of(tmp_path, f"postgresql+psycopg://anna@127.0.0.1:{mute.getsockname()[1]}/review")
+        begin = time.monotonic()
+        with pytest.raises(LabelError, match=r"the review log cannot be read .* that the server is running"):
+            read_entries(log)
+    assert time.monotonic() - begin < 3 * CONNECT_S
 
 
 def test_a_table_for_a_spreadsheet_holds_no_formula() -> None:
