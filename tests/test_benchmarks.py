@@ -33,6 +33,7 @@ def test_gathering_and_training_are_measured(kind: str, monkeypatch: pytest.Monk
     assert found["training_cpu_s"] > 0
 
 
+@pytest.mark.slow
 def test_ways_of_segmenting_a_tile_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = _benchmark("tile_steps", monkeypatch)
     tile = steps.draw_picture(32)

@@ -42,6 +42,7 @@ def test_the_notebook_on_an_array_is_that_of_the_readme() -> None:
     assert next(blocks("python", page))[1] == next(blocks("python"))[1]
 
 
+@pytest.mark.slow
 def test_the_first_tutorial_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first, _second = [

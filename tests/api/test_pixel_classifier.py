@@ -157,6 +157,7 @@ def test_scikit_learn_cross_validates_it(cells: Cells) -> None:
     assert by_hand.score(images[2:], label_maps[2:]) in scores.tolist()
 
 
+@pytest.mark.slow
 def test_scikit_learn_searches_a_grid_of_parameters(cells: Cells) -> None:
     images, label_maps = cells
     search = GridSearchCV(cs.PixelClassifier(**QUICK), {"steps": [1, 10]}, cv=GroupKFold(2))

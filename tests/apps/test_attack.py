@@ -275,6 +275,7 @@ def test_what_is_no_request_gets_no_page(served: Served, sent: bytes) -> None:
     assert answer == b"" or answer.split()[1] == b"400"
 
 
+@pytest.mark.slow
 @pytest.mark.posix
 def test_many_clients_are_served_at_once(served: Served) -> None:
     statuses: list[int] = []

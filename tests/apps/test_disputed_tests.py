@@ -115,6 +115,7 @@ def test_a_third_person_takes_a_correction_and_nothing_is_lost(review: Review, r
     assert "No two people have corrected a test crop differently." in _texts(app)
 
 
+@pytest.mark.slow
 def test_drawing_on_opens_the_decision_on_the_page_correct(review: Review, run: Path, tmp_path: Path) -> None:
     app = _press(_opened(review, run, tmp_path, "Cem"), "Draw from Anna's")
     assert app.title[0].value == "Correct"
@@ -123,6 +124,7 @@ def test_drawing_on_opens_the_decision_on_the_page_correct(review: Review, run: 
     assert "By Cem, " in _texts(app)
 
 
+@pytest.mark.slow
 def test_a_third_person_settles_a_verdict_and_the_log_stays(review: Review, run: Path, tmp_path: Path) -> None:
     before = read_entries(log_of(run, None))
     app = _opened(review, run, tmp_path, "Cem")
@@ -147,6 +149,7 @@ def test_what_was_decided_meanwhile_is_said(review: Review, run: Path, tmp_path:
     assert read_resolutions(log_of(run, None)) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_picture_of_a_judged_crop_is_a_sentence(review: Review, run: Path, tmp_path: Path) -> None:
     Image.new("L", (3, 3)).save(run / "evaluation" / "crops" / CROP / "prediction.png")
     app = _opened(review, run, tmp_path, "Cem")

@@ -40,6 +40,7 @@ def test_slides_for_a_job(review: Review, run: Path, tmp_path: Path, page: str) 
     assert app.multiselect[0].value == ["board"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("made_run")
 def test_how_test_crops_are_shown(review: Review) -> None:
     app = review("crop")

@@ -108,6 +108,7 @@ def test_an_evaluation_is_shared_and_not_copied(made_run: Path) -> None:
     assert state.evaluation_of(made_run).test_crops == 7
 
 
+@pytest.mark.slow
 def test_the_app_loads_no_library_that_only_training_needs(tmp_path: Path) -> None:
     """Nor does the page Annotate, until the first live result."""
     modules = "serve, annotate_state, conflict_view, people, show_me, training"

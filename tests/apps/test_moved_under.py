@@ -22,6 +22,7 @@ def _draw(app: AppTest, browser: Browser, number: int) -> AppTest:
     return after
 
 
+@pytest.mark.slow
 def test_labels_that_were_deleted_are_imported_again(
     review: Review, run: Path, tmp_path: Path, browser: Browser
 ) -> None:
@@ -44,6 +45,7 @@ def test_crops_that_were_moved_away_and_back_keep_their_strokes(
     assert (marks.ids == _strokes(3).ids).all()
 
 
+@pytest.mark.slow
 def test_after_a_class_was_renamed_the_labels_are_refused_and_the_strokes_kept(
     review: Review, run: Path, tmp_path: Path, browser: Browser
 ) -> None:
@@ -79,6 +81,7 @@ def test_without_the_slides_marked_crops_can_be_drawn_on_and_each_page_says_what
         assert sentence in _texts(app)
 
 
+@pytest.mark.slow
 def test_a_live_result_that_was_switched_off_stays_off_after_another_page(
     review: Review, run: Path, tmp_path: Path, browser: Browser
 ) -> None:

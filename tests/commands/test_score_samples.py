@@ -55,6 +55,7 @@ def refused(result: Result) -> str:
     return result.stderr
 
 
+@pytest.mark.slow
 def test_noise_is_far_from_real_crops_and_real_ones_are_not(cytoseg: CytosegCommand) -> None:
     leave_samples()
     result = cytoseg("score-samples", "tiny.yaml", "training.crops=40", "--draws", "2")
@@ -98,6 +99,7 @@ def test_a_copy_of_any_training_crop_is_found(cytoseg: CytosegCommand, training:
     assert said in (FOLDER / "scores.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_search_ends_at_a_limit_and_counts_what_the_model_has_seen(
     cytoseg: CytosegCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:

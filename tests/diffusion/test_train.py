@@ -140,6 +140,7 @@ def test_denoising_that_weighs_nothing_is_left_out(tmp_path: Path, train_tiny: T
     assert not torch.equal(state.unet.get_parameter("mask_head.weight"), fresh.get_parameter("mask_head.weight"))
 
 
+@pytest.mark.slow
 def test_another_list_of_mask_classes_is_refused_when_resuming_but_not_as_a_start(
     tmp_path: Path, train_tiny: Train
 ) -> None:
@@ -153,6 +154,7 @@ def test_another_list_of_mask_classes_is_refused_when_resuming_but_not_as_a_star
     assert not any(name.startswith("mask_head") for name in started.unet.state_dict())
 
 
+@pytest.mark.slow
 def test_noise_below_the_highest_timestep_only(tmp_path: Path, train_tiny: Train) -> None:
     train_tiny(tmp_path, highest_t=2)
     assert {name for row in read_metrics(tmp_path / "metrics.jsonl") for name in row["by_t"]} == {"0-0", "1-1"}
@@ -204,6 +206,7 @@ def test_a_kill_loses_only_what_came_after_the_checkpoint(tmp_path: Path, train_
     assert read_metrics(tmp_path / "metrics.jsonl") == whole[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bf16_everywhere")
 def test_half_precision_keeps_weights_in_full(tmp_path: Path, train_tiny: Train) -> None:
     state = train_tiny(tmp_path, crops=8, precision="bf16")
@@ -330,6 +333,7 @@ def test_a_slide_lost_on_the_way_loses_no_step(
     assert [p.name for p in find_checkpoints(tmp_path)] == ["checkpoint-000000008"]
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_the_averaged_weights_of_another(
     tmp_path: Path, train_tiny: Train, whole: Whole
 ) -> None:
@@ -425,6 +429,7 @@ def test_losses_that_are_read_now_and_then_are_read_before_each_checkpoint_and_a
     assert torch.cat([reading.numbers for reading in readings]).tolist() == list(range(40))
 
 
+@pytest.mark.slow
 def test_where_a_training_started_from_is_kept(tmp_path: Path, train_tiny: Train) -> None:
     train_tiny(tmp_path / "base", crops=8)
     (base,) = find_checkpoints(tmp_path / "base")

@@ -35,6 +35,7 @@ def test_sizes_must_be_halved_between_resolutions(tiny: Architecture) -> None:
     assert PUBLISHED.multiple_px == 8
 
 
+@pytest.mark.slow
 def test_another_architecture_is_refused_by_what_differs(tiny: Architecture) -> None:
     check_same(tiny, tiny, where="c")
     other = dataclasses.replace(tiny, dim=16, schedule="linear")

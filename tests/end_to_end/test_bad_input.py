@@ -204,6 +204,7 @@ class TestLabels:
         weights = load_file(home / "runs" / "tiny" / "interpreter" / "bundle" / "ensemble.safetensors")
         assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
 
+    @pytest.mark.slow
     def test_crops_of_every_size(self, mark: Callable[..., None], cytoseg: Callable[..., Result], home: Path) -> None:
         train = {"made_2_02_a": (1, 4), "made_2_02_b": (5, 3), "made_2_02_c": (33, 70)}
         sizes = {**train, "made_2_00_a": (7, 2), "made_2_01_a": (3, 1)}
@@ -251,6 +252,7 @@ class TestWeights:
             assert "decoder: the loss of step 1 is not finite." in result.stderr
         assert bundle_hashes(home / "runs" / "tiny" / "interpreter" / "bundle") == before
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("no_numbers")
     def test_a_choice_of_features_that_are_not_finite(self, home: Path, cytoseg: Callable[..., Result]) -> None:
         recipe = (home / "tiny.yaml").read_text()
@@ -259,6 +261,7 @@ class TestWeights:
         assert "the diffusion model produces NaN or infinite features" in result.stderr
         assert (home / "tiny.yaml").read_text() == recipe
 
+    @pytest.mark.slow
     def test_a_bundle_whose_state_was_changed(
         self, home: Path, refused: Refused, cytoseg: Callable[..., Result]
     ) -> None:
@@ -292,6 +295,7 @@ class TestWeights:
         assert again.exit_code == 0, again.output
         assert path.read_bytes() == whole
 
+    @pytest.mark.slow
     def test_a_crop_that_is_of_another_slide_than_was_thought(self, home: Path, cytoseg: Callable[..., Result]) -> None:
         assert "up to date" in cytoseg("train-interpreter", "tiny.yaml").stdout
         index = home / "runs" / "tiny" / "labels" / "index.json"

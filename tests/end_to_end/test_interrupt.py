@@ -143,6 +143,7 @@ def test_a_training_stopped_from_outside_resumes(
     assert (entries[1]["crops_seen"], entries[1]["crops_trained"]) == (seen + 8, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_prediction_stopped_from_outside_goes_on(
     number: int, home: Path, fork: Callable[..., Forked], cytoseg: Callable[..., Result]

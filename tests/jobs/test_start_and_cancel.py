@@ -35,6 +35,7 @@ def test_a_failed_job_shows_its_one_line(run: Path, begin: Begin) -> None:
     assert job.said == "run: no bundle yet. Train first."
 
 
+@pytest.mark.slow
 def test_jobs_of_a_device_run_one_at_a_time_and_are_cancelled_as_by_ctrl_c(run: Path, begin: Begin) -> None:
     first = begin("study")
     wait_for(run, first, RUNNING)

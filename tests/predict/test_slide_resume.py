@@ -194,6 +194,7 @@ def test_a_tile_that_cannot_be_read_is_named_and_finished_rows_are_kept(
     assert MapSpool(destination.folder.with_name(".slide.part"), size=Size(27, 29)).rows == 18
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_write_the_same_slide(make_slide: MakeSlide, destination: Destination) -> None:
     slide = make_slide(cells(9, 9))
     destination.folder.parent.mkdir()

@@ -10,7 +10,7 @@ from cytoseg.geometry import Size
 from cytoseg.slides.stitching import Stitcher, blend_window
 from cytoseg.slides.tiling import TileGrid
 
-quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def stitch(

@@ -161,6 +161,7 @@ def test_one_test_slide_has_no_interval_but_seeds_still_spread(
     assert "| Some wrong | 0.800 [0.600-1.000] |" in (tmp_path / "compare.md").read_text()
 
 
+@pytest.mark.slow
 def test_names_that_mean_something_to_others_are_plain_text(fits: Fits, tmp_path: Path) -> None:
     names = ("a|b", "a$_$b", *(f"class {i}" for i in range(8)))  # ten: more than fit side by side
     _compare(fits, tmp_path, classes=names)

@@ -76,6 +76,7 @@ def test_cells_have_two_families_of_colour(drawn: Drawn) -> None:
     assert (redness < -15).mean() > 0.1
 
 
+@pytest.mark.slow
 def test_nuclei_are_as_large_as_mpp_says() -> None:
     areas = []
     for mpp in (0.5, 1.0):
@@ -175,6 +176,7 @@ def test_shares_sum_to_one_and_keep_the_proportions_of_the_others() -> None:
     assert some["intermediate"] / some["superficial"] == pytest.approx(0.49 / 0.32)
 
 
+@pytest.mark.slow
 def test_the_share_of_dyskaryotic_cells_is_as_chosen(scene: Scene) -> None:
     assert _share_of_dyskaryotic_nuclei(with_dyskaryotic(scene, 0.0)) == 0
     assert _share_of_dyskaryotic_nuclei(with_dyskaryotic(scene, 1.0)) == 1

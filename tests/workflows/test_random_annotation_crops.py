@@ -29,6 +29,7 @@ def crops(tmp_path: Path) -> RandomAnnotationCrops:
     return RandomAnnotationCrops(Annotating(tmp_path))
 
 
+@pytest.mark.slow
 def test_every_picture_gives_a_crop_as_large_as_fits(crops: RandomAnnotationCrops, tmp_path: Path) -> None:
     # Marks of a part of a picture begin at the same pixel as a crop of all of it.
     write_sidecar(tmp_path / "to_label" / "cell [1]_0_0.png", Cut("cell [1]", Region(0, 0, 40, 40), None))

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -63,6 +64,7 @@ def _width_of_curve(path: Path, rows: list[dict[str, float]]) -> int:
         return picture.width
 
 
+@pytest.mark.slow
 def test_each_loss_with_a_weight_has_its_panels(tmp_path: Path) -> None:
     of_autoencoder = [{"crops_seen": 8.0 * i, "loss": 1 / i} for i in range(1, 20)]
     rows = [{**row, "by_t": {"0-99": row["loss"]}} for row in of_autoencoder]

@@ -46,6 +46,7 @@ class _Teacher:
         return {"probabilities": np.stack([1 - red, red / 2, red / 2], axis=1), "disagreement": red / 10}
 
 
+@pytest.mark.slow
 def test_an_interrupted_student_is_resumed_and_its_log_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

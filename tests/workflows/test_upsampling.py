@@ -81,6 +81,7 @@ def _sample(cytoseg: Command, *arguments: str) -> Result:
     return cytoseg("sample", "large.yaml", "--steps", "3", *arguments)
 
 
+@pytest.mark.slow
 def test_small_pictures_are_drawn_and_then_enlarged(cytoseg: Command) -> None:
     _leave("large", LARGE, size_px=32, mpp=0.5)
     drawn = _sample(cytoseg, "--n", "3")
@@ -203,6 +204,7 @@ def test_a_model_that_enlarges_nothing_takes_no_small_pictures(cytoseg: Command)
     assert "--small crops: the model of this run does not enlarge images." in refused.stderr
 
 
+@pytest.mark.slow
 def test_grey_pictures_are_enlarged(cytoseg: Command) -> None:
     grey = {"channels": 1}
     _leave("grey", Architecture(**{**vars(SMALL), **grey}))
@@ -223,6 +225,7 @@ def _leave_interpreter() -> Bundle:
     return bundle
 
 
+@pytest.mark.slow
 def test_enlarged_pictures_are_guided_to_a_class_and_to_maps(cytoseg: Command) -> None:
     _leave("large", LARGE, size_px=32, mpp=0.5)
     student = _leave_interpreter().interpreter

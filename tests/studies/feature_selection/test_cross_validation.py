@@ -138,6 +138,7 @@ def test_flips_and_noises_average_to_the_same_where_they_say_the_same(
     )  # the mean of three is the middle one, standardised away
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_not_measured_again_unless_something_changed(
     made_question: Ask, extractor_of: Any, calls: list[Any], tmp_path: Path
 ) -> None:
@@ -160,6 +161,7 @@ def test_what_is_measured_is_not_measured_again_unless_something_changed(
     assert _bench(made_question(), extractor_of, tmp_path, seconds=-1).measure(RED, seeds=1) is None
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_left_out_and_named(made_question: Ask, extractor_of: Any, tmp_path: Path) -> None:
     bench = _bench(made_question(), extractor_of, tmp_path, seconds=-1)
     assert bench.measure(RED) is None
