@@ -29,10 +29,12 @@ from cytoseg.interpreter import bundle as saved
 from cytoseg.interpreter.holdout import MIN_SLIDES
 from cytoseg.interpreter.train_mlps import train_ensemble
 from cytoseg.recipe import Recipe, recipe_of
+from cytoseg.recipe.base_model import WITH_MASK_HEAD
 from cytoseg.runs import versions
 from cytoseg.shipped import find_base_model
 from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, memory_limits, pixel_draw
 from cytoseg.workflows.new_bundle import new_bundle
+from cytoseg.workflows.object_size import size_advice
 from cytoseg.workflows.recipe_text import coloured
 
 Image = NDArray[np.generic]
@@ -90,7 +92,7 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         extractors: Sequence[str] = ("ddpm", "filters"),
         scale: float = 1,
         members: int = 10,
-        steps: int = 1000,
+        steps: int = 1500,
         calibrate: bool = False,
         mpp: float | None = None,
         value_range: str = "0..255",
@@ -125,6 +127,9 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
             LabelError: If fewer than two classes are labelled.
             RecipeError: If a parameter is out of range.
             CheckpointError: If the backbone is unknown or damaged.
+
+        Warns:
+            UserWarning: If the objects of a class ``nucleus`` have another size than the backbone knows.
         """
         names = None if self.classes is None else as_class_names(self.classes)
         if isinstance(self.extractors, str):
@@ -199,6 +204,8 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         _check_two_classes(maps)
         side = max(max(picture.shape[:2]) for picture in pictures)
         recipe = self._recipe(architecture, classes, crop_px=side)
+        if "ddpm" in self.extractors and (advice := size_advice(recipe, maps, find_base_model(Path(self.backbone)))):
+            warnings.warn(_with_parameters(advice), stacklevel=3)
         device, seed = pick_device(self.device), recipe.training.seed
         extractor = FeatureExtractor(network, architecture, recipe.feature_settings(), device=device)
         room = memory_limits(recipe, Path(tempfile.gettempdir()), device=device)
@@ -221,7 +228,7 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         try:
             network, architecture, origin = load_backbone(find_base_model(folder))
         except CheckpointError as error:
-            raise CheckpointError(_with_parameters(error)) from error
+            raise CheckpointError(_with_parameters(str(error))) from error
         return (network, architecture, origin) if "ddpm" in self.extractors else (nn.Identity(), architecture, {})
 
     def _recipe(self, architecture: Architecture, names: Sequence[str], *, crop_px: int) -> Recipe:
@@ -233,23 +240,20 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
             "training": {"seed": self.random_state, "device": self.device},
             "classes": [{"name": name, "colour": colour} for name, colour in coloured(names, next(iter(names), None))],
             "labels": {"crop_px": min(max(crop_px, 16), 512)},
-            # Mask heads are trained without noise, denoising with noise; the schema has the default noise levels.
-            "features": {
-                "extractors": list(self.extractors),
-                "scale": self.scale,
-                "timesteps": [0] if architecture.mask_classes else None,
-            },
+            "features": {"extractors": list(self.extractors), "scale": self.scale},
             "interpreter": {"members": self.members, "steps": self.steps, "calibrate": self.calibrate},
         }
+        if architecture.mask_classes:
+            values["features"] |= WITH_MASK_HEAD["features"]
+            values["interpreter"] = {**WITH_MASK_HEAD["interpreter"], **values["interpreter"]}
         try:
             return recipe_of(values, (), where=Path("PixelClassifier"))
         except RecipeError as error:
-            raise RecipeError(_with_parameters(error)) from error
+            raise RecipeError(_with_parameters(str(error))) from error
 
 
-def _with_parameters(error: CytosegError) -> str:
+def _with_parameters(message: str) -> str:
     """Return a message with the names of our parameters instead of recipe keys."""
-    message = str(error)
     for key, parameter in _PARAMETERS.items():
         message = message.replace(key, parameter)
     return message

@@ -69,10 +69,10 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
             precision=current.recipe.training.precision,
         )
         _say_missing(train, current.recipe)
-        if needs_backbone(current.recipe) and (
-            advice := size_advice(current.recipe, train, backbone_folder(current.recipe, current.folder))
-        ):
-            say(advice)
+        if needs_backbone(current.recipe):
+            maps = (crop.label_map() for crop in train)
+            if advice := size_advice(current.recipe, maps, backbone_folder(current.recipe, current.folder)):
+                say(advice)
         _train(extractor, train, current=current, origin=origin)
 
 

@@ -15,13 +15,21 @@ from cytoseg.shipped import find_base_model
 
 _SECTIONS: Mapping[str, Any] = {"diffusion": DiffusionSection, "space": SpaceShape}
 """Sections that an architecture determines; of the space only what determines the weights."""
-_Sections = dict[str, dict[str, Any]]
+WITH_MASK_HEAD: Mapping[str, Mapping[str, Any]] = {
+    "features": {"timesteps": [0]},
+    "interpreter": {"steps": 1500, "batch_px": 128, "pixels_per_crop": 8000},
+    "decoder": {"steps": 1000, "passes": 90.0, "early": 0.3},
+}
+"""What suits a network with a mask head, which was trained without noise and knows its classes already. Chosen by
+cross-validation (tests/benchmarks/results/few_crops_lbc.md); the schema's defaults suit one that has only denoised."""
+_Sections = dict[str, Mapping[str, Any]]
 
 
 def with_architecture(values: Mapping[str, Any], *, where: Path) -> Mapping[str, Any]:
     """Fill the sections ``diffusion`` and ``space`` from the run's own weights, or those of the model to start from.
 
-    Explicit values are kept. Missing or damaged weights are ignored here: the command that needs them reports it.
+    If these have a mask head, fill what suits it too, see ``WITH_MASK_HEAD``. Explicit values are kept. Missing or
+    damaged weights are ignored here: the command that needs them reports it.
 
     Args:
         values: The recipe as read; not modified. Invalid values are left for the schema to refuse.
@@ -34,7 +42,7 @@ def with_architecture(values: Mapping[str, Any], *, where: Path) -> Mapping[str,
         RecipeError: If an explicit value differs from that of the model to start from.
     """
     training = values.get("training", {})
-    if not all(isinstance(values.get(name, {}), Mapping) for name in (*_SECTIONS, "training")):
+    if not all(isinstance(values.get(name, {}), Mapping) for name in (*_SECTIONS, *WITH_MASK_HEAD, "training")):
         return values
     own = _newest(run_folder_of(values) / "ddpm")
     init = training.get("init")
@@ -48,6 +56,8 @@ def with_architecture(values: Mapping[str, Any], *, where: Path) -> Mapping[str,
 
 
 def _filled(values: Mapping[str, Any], found: _Sections) -> Mapping[str, Any]:
+    if values.get("features", {}).get("snr_db") is not None:  # instead of timesteps
+        found = {name: keys for name, keys in found.items() if name != "features"}
     return {**values, **{name: {**keys, **values.get(name, {})} for name, keys in found.items() if keys}}
 
 
@@ -80,12 +90,13 @@ def newest_state(folder: Path) -> Path | None:
 
 
 def _read(path: Path) -> _Sections:
-    """Read the recipe keys of a checkpoint's architecture; empty if it is missing or damaged."""
+    """Read the recipe keys that a checkpoint determines or suggests; empty if it is missing or damaged."""
     try:
         found = load_json(path)["architecture"]
         if found.get("part", "unet") != "unet":  # an autoencoder, which the command refuses
             return {}
-        return {name: _known_keys(name, found if name == "diffusion" else found.get(name, {})) for name in _SECTIONS}
+        keys = {name: _known_keys(name, found if name == "diffusion" else found.get(name, {})) for name in _SECTIONS}
+        return {**keys, **(WITH_MASK_HEAD if found.get("mask_classes") else {})}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -97,7 +108,8 @@ def _known_keys(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_others(found: _Sections, values: Mapping[str, Any], *, init: str, where: Path) -> None:
-    differ = [text for name, keys in found.items() for text in _differing(name, keys, values.get(name, {}))]
+    determined = {name: keys for name, keys in found.items() if name in _SECTIONS}
+    differ = [text for name, keys in determined.items() for text in _differing(name, keys, values.get(name, {}))]
     if differ:
         raise RecipeError(
             f"{where}: training.init={init} is of a different architecture "

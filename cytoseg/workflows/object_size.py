@@ -1,7 +1,7 @@
 """Object sizes in labels, and advice if a network was trained on objects of another size."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +9,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cytoseg.checkpoints import find_checkpoints, is_checkpoint, load_state
-from cytoseg.features.settings import SCALES
-from cytoseg.labels.index import LabelledCrop
+from cytoseg.features.fitting_scale import KnownSizes, best_scale, fits, known_sizes, middle_px
 from cytoseg.recipe import Recipe
 
 _MIN_OBJECT_PX = 9
 """Smaller components are not measured."""
-_MARGIN = 1.25
-"""With cytology-base, whose largest size is 18 px, nuclei of lbc enlarged to 17 px are found as well as before, and
-enlarged to 25 px they lose .09 IoU (tests/benchmarks/results/object_size.md)."""
 
 
 def median_diameter_px(masks: Iterable[NDArray[np.bool_]]) -> float | None:
@@ -36,12 +32,12 @@ def median_diameter_px(masks: Iterable[NDArray[np.bool_]]) -> float | None:
     return 2.0 * math.sqrt(float(np.median(areas)) / math.pi) if areas else None
 
 
-def size_advice(recipe: Recipe, train: Sequence[LabelledCrop], backbone: Path) -> str:
+def size_advice(recipe: Recipe, label_maps: Iterable[NDArray[np.uint8]], backbone: Path) -> str:
     """Advise another scale if the nuclei of the train crops are far from the sizes that a network was trained on.
 
     Args:
         recipe: The recipe; without its nucleus class nothing is compared.
-        train: The train crops.
+        label_maps: Those of the train crops, (H, W) each.
         backbone: Checkpoint folder of the network, or one checkpoint.
 
     Returns:
@@ -51,16 +47,15 @@ def size_advice(recipe: Recipe, train: Sequence[LabelledCrop], backbone: Path) -
     trained = _trained_sizes(backbone)
     if trained is None or nucleus not in names:
         return ""
-    diameter = median_diameter_px(crop.label_map() == names.index(nucleus) for crop in train)
+    diameter = median_diameter_px(ids == names.index(nucleus) for ids in label_maps)
     if diameter is None:
         return ""
     smallest, largest = trained
     kind = recipe.student.teacher if recipe.interpreter.kind == "student" else recipe.interpreter.kind
     scale = recipe.features.scale if kind == "mlps" else 1
-    if smallest / _MARGIN <= diameter * scale <= largest * _MARGIN:
+    if fits(diameter * scale, trained):
         return ""
-    middle = math.sqrt(smallest * largest)
-    best = min(SCALES, key=lambda factor: abs(math.log(diameter * factor / middle)))
+    middle, best = middle_px(trained), best_scale(diameter, trained)
     said = (
         f"Objects of the class {nucleus} are about {diameter:.0f} px wide in the train crops; the diffusion model was "
         f"trained on objects of {smallest:.0f} to {largest:.0f} px and finds others less well."
@@ -70,16 +65,6 @@ def size_advice(recipe: Recipe, train: Sequence[LabelledCrop], backbone: Path) -
     return f"{said} Crops cut at {diameter / middle:.1f} times the slides.mpp would fit it."
 
 
-def _trained_sizes(backbone: Path) -> tuple[float, float] | None:
-    """Return the smallest and largest size of objects in a network's labelled sources, in pixels; None if unknown."""
+def _trained_sizes(backbone: Path) -> KnownSizes | None:
     checkpoints = [backbone] if is_checkpoint(backbone) else find_checkpoints(backbone)
-    if not checkpoints:
-        return None
-    try:
-        sources = load_state(checkpoints[0])["recipe"]["labels"]["sources"]
-        sizes = [(float(s["object_px"]), float(s["spread"])) for s in sources if s["object_px"] is not None]
-    except (KeyError, TypeError):
-        return None  # of an older version
-    if not sizes:
-        return None
-    return min(px / spread for px, spread in sizes), max(px * spread for px, spread in sizes)
+    return known_sizes(load_state(checkpoints[0])) if checkpoints else None

@@ -9,15 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cytoseg.errors import RecipeError, SlideError, report, together
+from cytoseg.features.fitting_scale import best_scale, fits, known_sizes
+from cytoseg.json_text import load_json
 from cytoseg.patterns import is_unicode
 from cytoseg.quoting import printable
-from cytoseg.shipped import shipped_models
+from cytoseg.shipped import find_base_model, shipped_models
 from cytoseg.slides.open import open_slide
 
 MAX_INSPECTED = 50
 """Number of slides opened to propose a pixel size, spread over the collection."""
 LARGEST_PX, MULTIPLE_PX = 256, 8
 """Default side of a crop if the slides are large enough; the network downsamples it three times."""
+_NUCLEUS_UM = 8.0
+"""Usual width of the nucleus of a squamous cell."""
 GLASS, COLOURS = "#f0f0f0", ("#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#0072b2", "#f0e442")
 
 
@@ -111,7 +115,7 @@ def recipe_text(stem: str, folders: Sequence[Path], sizes: Sizes, wanted: Wanted
         assumed=assumed,
         size_px=training_crop_px(sizes, mpp),
         init=_init(wanted.base_model),
-        features="" if wanted.base_model is None else _BASE_FEATURES,
+        features="" if wanted.base_model is None else _base_features(wanted.base_model, mpp or sizes.proposed),
         classes="\n".join(colours),
         fill="null" if fill is None else _quoted(fill),
     )
@@ -140,6 +144,18 @@ features:
   timesteps: [0]              # the base model's mask head was trained without noise
   extractors: [ddpm, filters] # the model's features beside those of image filters
 """
+_SCALED = """\
+  scale: {scale:g}                # nuclei of {um:g} um are {px:.0f} px wide here, and the base model knows smaller ones
+"""
+
+
+def _base_features(model: str, mpp: float | None) -> str:
+    """Write the section features for a base model; ``mpp`` is None if unknown."""
+    known = known_sizes(load_json(find_base_model(Path(model)) / "state.json"))
+    px = None if mpp is None else _NUCLEUS_UM / mpp
+    if known is None or px is None or px < known[0] or fits(px, known):
+        return _BASE_FEATURES
+    return _BASE_FEATURES + _SCALED.format(scale=best_scale(px, known), um=_NUCLEUS_UM, px=px)
 
 
 def _init(named: str | None) -> str:

@@ -37,6 +37,18 @@ def test_it_finds_the_cell_that_it_was_taught(fitted: cs.PixelClassifier) -> Non
     assert fitted.score([image], [label_map]) == cs.evaluate([found], [label_map], ["glass", "cell"]).mean_iou.value
 
 
+def test_nuclei_wider_than_the_backbone_knows_are_said_with_the_scale_that_suits_them() -> None:
+    rows, columns = np.mgrid[:96, :96]
+    label_map = (np.hypot(rows - 48, columns - 48) < 15).astype(np.uint8)
+    image = np.where(label_map[..., None], np.uint8(90), np.uint8(230)).repeat(3, axis=2)
+    some = {"members": 2, "steps": 1, "device": "cpu"}
+    said = r"nucleus are about 30 px wide .* Try scale=0\.5, which makes them 15 px wide for it\.$"
+    with pytest.warns(UserWarning, match=said):
+        cs.PixelClassifier(["glass", "nucleus"], **some).fit([image], [label_map])
+    cs.PixelClassifier(["glass", "nucleus"], scale=0.5, **some).fit([image], [label_map])
+    cs.PixelClassifier(["glass", "nucleus"], extractors=["filters"], **some).fit([image], [label_map])
+
+
 def test_probabilities_have_the_classes_last(fitted: cs.PixelClassifier) -> None:
     image, _ = made_cell(7)
     (probabilities,) = fitted.predict_proba([image])

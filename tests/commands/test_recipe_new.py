@@ -66,6 +66,17 @@ def test_slides_that_do_not_say_their_pixel_size(cytoseg: CytosegCommand) -> Non
 
 
 @pytest.mark.parametrize(
+    ("mpp", "scale"), [("0.5", 1), ("0.37", 1), ("0.35", 0.5), ("0.25", 0.5), ("0.12", 0.25), ("2", 1)]
+)
+def test_nuclei_of_fine_scans_are_reduced_for_the_base_model(cytoseg: CytosegCommand, mpp: str, scale: float) -> None:
+    result = cytoseg("recipe", "new", "a.yaml", "--folder", "slides", "--mpp", mpp, "--classes", "a,b")
+    assert result.exit_code == 0, result.output
+    assert load_recipe("a.yaml").features.scale == scale
+    said = f"# nuclei of 8 um are {8 / float(mpp):.0f} px wide here, and the base model knows smaller ones"
+    assert (said in Path("a.yaml").read_text()) == (scale != 1)
+
+
+@pytest.mark.parametrize(
     "names",
     ["no, yes", 'Zelle: gross, "Kern", 细胞', ",".join(f"c{n}" for n in range(40)), "null, true", "1, 2", "- a, #b"],
 )

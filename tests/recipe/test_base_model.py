@@ -43,6 +43,24 @@ def test_an_init_brings_its_architecture_and_the_copy_says_so(load: Load, in_tmp
     assert _architecture(load()) != SMALL
 
 
+def test_a_network_with_a_mask_head_brings_what_suits_it(load: Load, in_tmp_path: Path) -> None:
+    _write_weights(Path("base"), mask_classes=["nucleus"])
+    _write_weights(Path("plain"))
+    with_head, without = load("training.init=base"), load("training.init=plain")
+    assert (with_head.feature_timesteps(), without.feature_timesteps()) == ((0,), (50, 100, 150))
+    mlps, decoder = with_head.interpreter, with_head.decoder
+    assert (mlps.steps, mlps.batch_px, mlps.pixels_per_crop) == (1500, 128, 8000)
+    assert (decoder.steps, decoder.passes, decoder.early) == (1000, 90, 0.3)
+    assert (without.interpreter, without.decoder) == (load().interpreter, load().decoder)
+    own = load("training.init=base", "features.timesteps=[7]", "interpreter.steps=9", "decoder.early=0")
+    assert (own.feature_timesteps(), own.interpreter.steps, own.interpreter.batch_px) == ((7,), 9, 128)
+    assert (own.decoder.early, own.decoder.passes) == (0, 90)
+    assert load("training.init=base", "features.timesteps=null").feature_timesteps() == (50, 100, 150)
+    assert load("training.init=base", "features.snr_db=[10]").features.timesteps is None
+    Path("copy.yaml").write_text(dump_recipe(with_head), encoding="utf-8")
+    assert load_recipe("copy.yaml") == with_head
+
+
 def test_what_is_set_by_hand_must_be_the_same(load: Load, in_tmp_path: Path) -> None:
     _write_weights(Path("base"))
     assert _architecture(load("training.init=base", "diffusion.dim=16", "diffusion.dim_mults=[1, 2]")) == SMALL
@@ -73,11 +91,17 @@ def test_damaged_weights_change_nothing(load: Load, in_tmp_path: Path, state: st
 
 
 @pytest.mark.parametrize(
-    "wrong", ["diffusion: 3\n", "training: [1]\n", "training: {init: base}\ndiffusion: {dim: x}\n"]
+    "wrong",
+    [
+        "diffusion: 3\n",
+        "training: [1]\n",
+        "training: {init: base}\ninterpreter: 3\n",
+        "training: {init: base}\ndiffusion: {dim: x}\n",
+    ],
 )
 def test_wrong_sections_are_left_to_the_schema(load: Load, in_tmp_path: Path, wrong: str) -> None:
     _write_weights(Path("base"))
-    with pytest.raises(RecipeError, match=r"tiny\.yaml: (diffusion|training)"):
+    with pytest.raises(RecipeError, match=r"tiny\.yaml: (diffusion|training|interpreter)"):
         load(more=wrong)
 
 

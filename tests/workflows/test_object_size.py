@@ -31,7 +31,7 @@ class Crop:
 
 def _advice(diameter: int, *overrides: str, recipe: str = "quickstart") -> str:
     loaded: Recipe = load_recipe(recipe, list(overrides))
-    return size_advice(loaded, [Crop(diameter)], find_base_model(Path("cytology-base")))  # type: ignore[list-item]
+    return size_advice(loaded, [Crop(diameter).label_map()], find_base_model(Path("cytology-base")))
 
 
 @pytest.mark.parametrize("diameter", [10, 20, 40])
@@ -61,7 +61,7 @@ def test_large_nuclei_are_to_be_reduced(diameter: int, scale: float, wide: int) 
 def test_small_nuclei_are_to_be_enlarged() -> None:
     assert _advice(4).endswith(
         "are about 3 px wide in the train crops; the diffusion model was trained on objects of 7 to 18 px "
-        "and finds others less well. Try features.scale=4, which makes them 14 px wide for it."
+        "and finds others less well. Try features.scale=2, which makes them 7 px wide for it."
     )
 
 
