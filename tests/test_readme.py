@@ -77,6 +77,14 @@ def test_recipes_shown_are_recipes(tmp_path: Path) -> None:
         load_recipe(str(tmp_path / "shown.yaml"))
 
 
+def test_the_recipe_shown_trains_as_the_benchmarks_did(tmp_path: Path) -> None:
+    (text,) = ("\n".join(lines) for _, lines in blocks("yaml") if any("cytology-base" in line for line in lines))
+    (tmp_path / "shown.yaml").write_text(text, encoding="utf-8")
+    shown, measured = load_recipe(tmp_path / "shown.yaml"), load_recipe("lbc")
+    assert shown.feature_settings() == measured.feature_settings()
+    assert (shown.interpreter, shown.decoder) == (measured.interpreter, measured.decoder)
+
+
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (SOURCES / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert made_targets() <= targets
