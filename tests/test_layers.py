@@ -23,6 +23,7 @@ WORDS = {
     "running",
     "checkpoints",
     "torch_files",
+    "torch_defaults",
     "memory_use",
     "shipped",
 }

@@ -62,7 +62,7 @@ def _uint8(image: NDArray[Any], value_range: str, name: str) -> NDArray[np.uint8
     if not is_float:
         raise ArrayError(f"{name}: holds {image.dtype}, but value_range='0..1' is for float. Leave value_range out.")
     if image.size and not (image.min() >= 0 and image.max() <= 1):  # also refuses NaN
-        found = f"{image.min():g} to {image.max():g}"
+        found = f"{float(image.min()):.9g} to {float(image.max()):.9g}"
         raise ArrayError(f"{name}: holds numbers from {found}, not from 0 to 1 as value_range says. Scale it first.")
     return np.rint(image * 255.0).astype(np.uint8)
 

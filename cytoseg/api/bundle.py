@@ -18,6 +18,7 @@ from cytoseg.predict.array import predict_array
 from cytoseg.predict.slide_task import attempt
 from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.slides.open import open_slide
+from cytoseg.torch_defaults import torch_defaults
 from cytoseg.workflows.run_paths import BUNDLE
 from cytoseg.workflows.slide_tasks import slide_task
 
@@ -53,6 +54,7 @@ class Bundle:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
+    @torch_defaults()
     def __init__(self, content: saved.Bundle, *, folder: Path | None = None, device: str = "auto") -> None:
         self._content, self._folder, self._device = content, folder, device
         self._predictor = saved.EnsemblePredictor(content, device=pick_device(device))
@@ -83,6 +85,7 @@ class Bundle:
         """Micrometres per pixel of the training images; None if unknown."""
         return self._content.mpp
 
+    @torch_defaults()
     def predict(self, image: NDArray[np.generic], *, value_range: str = "0..255") -> Prediction:
         """Segment an image.
 
@@ -102,6 +105,7 @@ class Bundle:
         maps = predict_array(picture, self._predictor, tile_px=tile_px, overlap_px=overlap_px, batch=batch)
         return Prediction(maps[0].argmax(0).astype(np.uint8), *maps)
 
+    @torch_defaults()
     def predict_slide(
         self, path: str | PathLike[str], out: str | PathLike[str] = "predictions", *, overrides: Sequence[str] = ()
     ) -> Path:
@@ -162,6 +166,7 @@ class Bundle:
         return tile_px, overlap_px, batch or self._predictor.tiles_at_once(tile_px)
 
 
+@torch_defaults()
 def load_bundle(path: str | PathLike[str], *, device: str = "auto") -> Bundle:
     """Load a bundle written by ``cytoseg train-interpreter`` or ``PixelClassifier.save``.
 

@@ -8,8 +8,10 @@ from cytoseg.api.arguments import as_overrides, as_path
 from cytoseg.commands import train_ddpm
 from cytoseg.errors import RecipeError
 from cytoseg.recipe import load_recipe
+from cytoseg.torch_defaults import torch_defaults
 
 
+@torch_defaults()
 def train_diffusion(recipe: str | PathLike[str], *, overrides: Sequence[str] = (), resume: bool = False) -> Path:
     """Train the diffusion model of a recipe, like ``cytoseg train-ddpm``.
 

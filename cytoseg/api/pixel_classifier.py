@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 import sklearn.base
 import sklearn.exceptions
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -32,6 +31,7 @@ from cytoseg.recipe import Recipe, recipe_of
 from cytoseg.recipe.base_model import WITH_MASK_HEAD
 from cytoseg.runs import versions
 from cytoseg.shipped import find_base_model
+from cytoseg.torch_defaults import torch_defaults
 from cytoseg.workflows.labelled_pixels import check_rows, ensemble_settings, memory_limits, pixel_draw
 from cytoseg.workflows.new_bundle import new_bundle
 from cytoseg.workflows.object_size import size_advice
@@ -140,7 +140,7 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
         slides = as_groups(groups, images=len(maps))
         if self.calibrate and slides is None:
             raise ArrayError("calibrate=True holds groups out. Pass fit(..., groups=) with the slide of each image.")
-        with torch.inference_mode(False), torch.enable_grad():  # the caller may have switched gradients off
+        with torch_defaults():
             content = self._train(pictures, maps, names or _numbered(maps), slides or [""] * len(maps))
         self.bundle_ = Bundle(content, device=self.device)
         self.classes_ = np.arange(len(content.classes))

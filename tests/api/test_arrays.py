@@ -35,6 +35,7 @@ def test_floats_are_scaled_when_asked_for(dtype: type) -> None:
         (GREY > 100, "0..255", "holds bool"),
         (GREY, "0..1", "holds uint8, but value_range='0..1' is for float"),
         (GREY.astype(np.float32), "0..1", "numbers from 0 to 255, not from 0 to 1"),
+        (np.full((2, 2), 1.000001), "0..1", r"numbers from 1\.000001 to 1\.000001, not from 0 to 1"),
         (np.array([[-0.1, 1.0]]), "0..1", "numbers from -0.1 to 1"),
         (np.array([[np.nan, 1.0]]), "0..1", "numbers from nan to nan"),
         (GREY, "0..2", "value_range: '0..2' is neither"),

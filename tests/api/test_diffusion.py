@@ -1,6 +1,8 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import cytoseg as cs
 from cytoseg.errors import RecipeError
@@ -14,11 +16,16 @@ def test_a_recipe_is_trained_as_by_the_command(as_given: type, tmp_path: Path, m
         encoding="utf-8",
     )
     calls = []
-    monkeypatch.setattr("cytoseg.commands.train_ddpm.run", lambda *words, **options: calls.append((words, options)))
+
+    def record(*words: Any, **options: Any) -> None:
+        calls.append((words, options, torch.is_grad_enabled()))
+
+    monkeypatch.setattr("cytoseg.commands.train_ddpm.run", record)
     folder = tmp_path / "out"
-    found = cs.train_diffusion(as_given(recipe), overrides=[f"folder={folder}"], resume=True)
+    with torch.inference_mode():
+        found = cs.train_diffusion(as_given(recipe), overrides=[f"folder={folder}"], resume=True)
     assert found == folder / "ddpm"
-    assert calls == [((str(recipe), [f"folder={folder}"]), {"resume": True})]
+    assert calls == [((str(recipe), [f"folder={folder}"]), {"resume": True}, True)]
 
 
 def test_an_unknown_recipe_is_refused(tmp_path: Path) -> None:

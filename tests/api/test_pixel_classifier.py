@@ -1,8 +1,11 @@
 """The pixel classifier and scikit-learn's conventions."""
 
+import contextlib
 import copy
+import os
 import pickle
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -134,13 +137,53 @@ def test_a_second_fit_is_that_of_a_new_one_and_a_failed_one_changes_nothing(cell
     np.testing.assert_array_equal(classifier.predict_proba(images)[0], wanted)
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_it_is_fitted_where_gradients_are_switched_off(mode: Callable[[], Any], cells: Cells) -> None:
-    wanted = cs.PixelClassifier(**QUICK).fit(*cells).predict_proba(cells[0])[0]
+@contextlib.contextmanager
+def _default_type(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: _default_type(torch.float64),
+        lambda: _default_type(torch.bfloat16),
+        lambda: torch.device("meta"),
+        lambda: torch.autocast("cpu", torch.bfloat16),
+    ],
+    ids=["no_grad", "inference_mode", "float64", "bfloat16", "device", "autocast"],
+)
+def test_settings_of_torch_of_the_caller_change_nothing(
+    mode: Callable[[], Any], fitted: cs.PixelClassifier, cells: Cells
+) -> None:
+    wanted = [each.predict_proba(cells[0])[0] for each in (cs.PixelClassifier(**QUICK).fit(*cells), fitted)]
     with mode():
-        found = cs.PixelClassifier(**QUICK).fit(*cells).predict_proba(cells[0])[0]
-        assert not torch.is_grad_enabled()
+        found = [
+            each.predict_proba(cells[0])[0]
+            for each in (cs.PixelClassifier(**QUICK).fit(*cells), pickle.loads(pickle.dumps(fitted)))
+        ]
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.posix
+def test_a_forked_process_predicts_after_its_parent(fitted: cs.PixelClassifier, cells: Cells) -> None:
+    """It waited for threads that only its parent had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        wanted = fitted.predict(cells[0])
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            os._exit(0 if np.array_equal(fitted.predict(cells[0]), wanted) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("viewed", [np.asfortranarray, lambda each: each[::-1, ::-1].copy()[::-1, ::-1]])
