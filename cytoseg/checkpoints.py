@@ -67,7 +67,7 @@ def save_checkpoint(
     Raises:
         CheckpointError: If it cannot be written, for example because the disk is full; no partial file is left.
     """
-    with replaced(folder, error=CheckpointError) as new:
+    with replaced(folder, error=CheckpointError, ours=(STATE, "*.safetensors")) as new:
         _write_folder(new, tensors, state)
         add(new)
 

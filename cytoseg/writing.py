@@ -1,6 +1,7 @@
 """Atomic writes of files and folders: a temporary sibling, then a rename."""
 
 import contextlib
+import fnmatch
 import glob
 import json
 import os
@@ -8,13 +9,14 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cytoseg.errors import CytosegError
 from cytoseg.json_text import load_json
 from cytoseg.locks import claim, claimed_folder, is_claimed, locked
+from cytoseg.quoting import short_repr
 
 PATIENCE_S = 3.0
 """Seconds to wait for another process before giving up: children of a killed one end within seconds."""
@@ -23,6 +25,8 @@ _LOOK_S = 0.05
 REMOVED = "removed"
 """Suffix of a folder that is being removed."""
 
+_BY_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini"}
+"""Files that desktops write into every folder that they show."""
 _KEY = "key.json"
 """File in a resumable folder that stores its key."""
 
@@ -83,7 +87,9 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENCE_S) -> Iterator[Path]:
+def replaced(
+    folder: Path, *, error: type[CytosegError], wait_s: float = PATIENCE_S, ours: Sequence[str] = ()
+) -> Iterator[Path]:
     """Yield an empty folder that replaces ``folder`` when the block succeeds.
 
     After any error, including Ctrl-C, the old folder is unchanged and the new one is removed; after a kill the old
@@ -94,13 +100,14 @@ def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENC
         folder: What to replace; need not exist yet.
         error: Raised instead of an OSError, so the user reads one line.
         wait_s: How long to wait for another process that is replacing it.
+        ours: As for ``refuse_foreign``; empty skips this check.
 
     Yields:
         The empty folder, on the same disk.
 
     Raises:
-        CytosegError: Of the class ``error``, if the disk is full, the place cannot be written, or another process is
-            writing there.
+        CytosegError: Of the class ``error``, if the disk is full, the place cannot be written, the folder holds other
+            files than ours, or another process is writing there.
     """
     place = _followed(folder)
     try:
@@ -108,6 +115,7 @@ def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENC
         _refuse_file(place, error)
         with locked(place, wait_s=wait_s, error=error):
             _clear(place)
+            refuse_foreign(place, ours, error=error)
             try:
                 with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as temporary:
                     new, old = Path(temporary) / "new", Path(temporary) / "old"
@@ -122,7 +130,9 @@ def replaced(folder: Path, *, error: type[CytosegError], wait_s: float = PATIENC
 
 
 @contextlib.contextmanager
-def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]) -> Iterator[Path]:
+def resumable(
+    folder: Path, key: Mapping[str, Any], *, error: type[CytosegError], ours: Sequence[str] = ()
+) -> Iterator[Path]:
     """Yield a folder that replaces ``folder`` when the block succeeds, and keeps its content otherwise.
 
     After an error, Ctrl-C or a kill the next call with the same key yields the same folder with its content; with
@@ -133,13 +143,14 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
         folder: What to replace; need not exist yet.
         key: Everything that determines the content, JSON-serialisable.
         error: Raised instead of an OSError, so the user reads one line.
+        ours: As for ``refuse_foreign``; empty skips this check.
 
     Yields:
         The folder, on the same disk.
 
     Raises:
-        CytosegError: Of the class ``error``, if the disk is full, the place cannot be written, or another process is
-            writing there.
+        CytosegError: Of the class ``error``, if the disk is full, the place cannot be written, the folder holds other
+            files than ours, or another process is writing there.
     """
     place = _followed(folder)
     part, old = (_beside(place, what) for what in ("part", "old"))
@@ -148,6 +159,7 @@ def resumable(folder: Path, key: Mapping[str, Any], *, error: type[CytosegError]
         _refuse_file(place, error)
         with locked(place, wait_s=PATIENCE_S, error=error):
             _clear(place)
+            refuse_foreign(place, ours, error=error)
             try:
                 _keep_if_same(part, json.dumps(dict(key), sort_keys=True))
                 yield part
@@ -165,6 +177,25 @@ def _refuse_file(place: Path, error: type[CytosegError]) -> None:
     """Refuse a file where the folder goes: it would be replaced without a word."""
     if place.exists() and not place.is_dir():
         raise error(f"{place}: is a file, but a folder is written there. Move the file, or choose another folder.")
+
+
+def refuse_foreign(folder: Path, ours: Sequence[str], *, error: type[CytosegError]) -> None:
+    """Refuse to replace a folder of files that we did not write: they would be deleted.
+
+    Args:
+        folder: What will be replaced; need not exist.
+        ours: Patterns of names of which each folder of this kind has one; empty skips the check.
+        error: Class of the error.
+
+    Raises:
+        CytosegError: Of the class ``error``, if the folder has files, but none of these.
+    """
+    names = sorted({entry.name for entry in folder.iterdir()} - _BY_DESKTOPS) if ours and folder.is_dir() else []
+    if names and not any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in ours):
+        raise error(
+            f"{folder}: holds other files, such as {short_repr(names[0])}, which would be deleted. Choose another "
+            "folder, or move them."
+        )
 
 
 def _unwritten(folder: Path, problem: OSError, *, kept: str) -> str:
@@ -264,7 +295,7 @@ def _keep_if_same(part: Path, key: str) -> None:
 
 def _followed(path: Path) -> Path:
     """Resolve a symlink: a rename would replace the link itself."""
-    return path.resolve() if path.is_symlink() else path
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _clear(place: Path) -> None:

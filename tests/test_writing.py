@@ -375,3 +375,40 @@ def test_a_swap_that_was_cut_at_its_end_is_finished(tmp_path: Path) -> None:
         (place / name).touch()
     clear_leftovers(folder)
     assert [path.name for path in tmp_path.rglob("*")] == ["slide", "new"]
+
+
+FOREIGN = r"slide: holds other files, such as .notes\.txt., which would be deleted\. Choose another folder"
+
+
+@pytest.mark.parametrize("write", [replaced, lambda folder, **given: resumable(folder, {}, **given)])
+def test_a_folder_of_other_files_is_not_replaced(write: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "slide"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(PredictionError, match=FOREIGN), write(folder, error=PredictionError, ours=("state.json",)):
+        pytest.fail("it was not refused")
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["slide"]
+
+
+@pytest.mark.parametrize("there", [(), (".DS_Store", "Thumbs.db"), ("a.json", "notes.txt"), ("c.bin",)])
+@pytest.mark.parametrize("write", [replaced, lambda folder, **given: resumable(folder, {}, **given)])
+def test_an_empty_folder_or_one_of_ours_is_replaced(there: tuple[str, ...], write: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "slide"
+    folder.mkdir()
+    for name in there:
+        (folder / name).touch()
+    with write(folder, error=PredictionError, ours=("a.json", "*.bin")) as new:
+        (new / "a.json").write_text("2")
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("a.json", "2")]
+
+
+@pytest.mark.posix
+def test_a_symlink_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "slide").symlink_to(tmp_path / "slide")
+    with (
+        pytest.raises(PredictionError, match=r"slide: cannot be written"),
+        replaced(tmp_path / "slide", error=PredictionError) as new,
+    ):
+        (new / "a").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["slide"]

@@ -152,8 +152,11 @@ class Bundle:
     def save(self, folder: str | PathLike[str]) -> None:
         """Write the bundle atomically; ``load_bundle`` and ``cytoseg predict`` read it.
 
+        Args:
+            folder: A new or empty folder, or a bundle, which is replaced.
+
         Raises:
-            CheckpointError: If it cannot be written.
+            CheckpointError: If it cannot be written, or the folder holds other files.
         """
         saved.save_bundle(as_path(folder, error=CheckpointError, is_new=True), self._content)
 
@@ -180,7 +183,7 @@ def load_bundle(path: str | PathLike[str], *, device: str = "auto") -> Bundle:
     folder = as_path(path, error=CheckpointError)
     if (folder / BUNDLE).is_dir():
         raise CheckpointError(f"{folder}: is a run folder, not a bundle. Load {folder / BUNDLE}.")
-    return Bundle(saved.load_bundle(folder), folder=folder, device=device)
+    return Bundle(saved.load_bundle(folder), folder=folder.absolute(), device=device)
 
 
 def _recipe_of(content: saved.Bundle, folder: Path | None) -> Recipe:

@@ -172,9 +172,12 @@ class PixelClassifier(sklearn.base.BaseEstimator):  # type: ignore[misc] # sciki
     def save(self, folder: str | PathLike[str]) -> None:
         """Write the bundle, for ``load_bundle`` and ``cytoseg predict``.
 
+        Args:
+            folder: A new or empty folder, or a bundle, which is replaced.
+
         Raises:
             NotFittedError: If ``fit`` has not been called.
-            CheckpointError: If it cannot be written.
+            CheckpointError: If it cannot be written, or the folder holds other files.
         """
         self._fitted().save(folder)
 

@@ -148,7 +148,7 @@ def evaluate(
     """
     if not crops:
         raise PredictionError("evaluate: no test crops. Annotate crops of other slides and import them.")
-    with replaced(folder, error=PredictionError) as new:
+    with replaced(folder, error=PredictionError, ours=("evaluation.json",)) as new:
         tallies = [_Tally() for _ in methods]
         for done, crop in enumerate(crops, start=1):
             _predict_crop(methods, crop, tallies=tallies, folder=new, scoring=scoring)

@@ -18,6 +18,7 @@ from cytoseg.interrupts import Interrupt, finish_step_on_interrupt
 from cytoseg.maps.map_spool import MapBand, MapSpool
 from cytoseg.predict.outputs import Destination, SlideFacts, is_whole, write_outputs
 from cytoseg.predict.settings import SlideSettings
+from cytoseg.predict.summary import SUMMARY_NAME
 from cytoseg.predict.tile_batches import TilePlace, count_tiles_left, tile_batches
 from cytoseg.slides.open import read_at
 from cytoseg.slides.prefetch import map_in_thread
@@ -38,6 +39,9 @@ OnProgress = Callable[[str, int, int], None]
 WriteMaps = Callable[[Path, SlideFacts, MapSpool, Callable[[int, int], None]], None]
 """Writes what is made of the finished maps into a folder, the summary last; called with the folder, the facts, the maps
 and a callback for the rows done and their total."""
+
+_OURS = (SUMMARY_NAME, "*.ome.tif")
+"""Files that tell the results of a slide from other folders of its name."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,7 @@ def compute_maps(
     grid = TileGrid(slide.levels[0].size, settings.tile_px, settings.overlap_px, downsample)
     inputs = _Inputs(slide, predictor, job.classes, grid, settings.batch or 1, tissue, job.scores)
     mpp = settings.mpp or slide.mpp or settings.assume_mpp
-    with resumable(job.folder, job.provenance, error=PredictionError) as part:
+    with resumable(job.folder, job.provenance, error=PredictionError, ours=_OURS) as part:
         spool = MapSpool(part, size=grid.size, scores=job.scores)
         if not is_whole(part):  # the case if a kill came after the last file
             computing_s = _fill(spool, inputs, functools.partial(on_progress, "tiles"))

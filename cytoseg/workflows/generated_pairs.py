@@ -37,7 +37,7 @@ from cytoseg.slides.optical_density import optical_density
 from cytoseg.slides.parser_errors import DAMAGE
 from cytoseg.terminal import progress
 from cytoseg.workflows.drawn_samples import DrawnSamples
-from cytoseg.writing import atomic_path, replaced, write_atomically
+from cytoseg.writing import atomic_path, refuse_foreign, replaced, write_atomically
 
 MADE = Path("made")
 """Folder of generated pairs within a run folder; its labels/ has the index of the pairs kept."""
@@ -118,6 +118,7 @@ class SampleLabels:
     def _clear_if_other(self) -> None:
         about = _About(self.drawn.origin, self.bundle, self.tissue_threshold)
         if _FILE.read_or_none(self.folder / _ABOUT) != about:
+            refuse_foreign(self.folder / _MAPS, ("[0-9]*.png",), error=LabelError)
             _remove(self.folder / _MAPS)
             (self.folder / _LOG).unlink(missing_ok=True)
             (self.folder / _MAPS).mkdir(parents=True)
@@ -198,7 +199,7 @@ def write_pairs(kept: Sequence[GeneratedPair], labels: SampleLabels, classes: Cl
     origin, target = labels.drawn.origin, labels.folder / "labels"
     source = source_of(origin)
     mark = drawn_mark(f"{source}; labels by an ensemble")
-    with replaced(target, error=LabelError) as new:
+    with replaced(target, error=LabelError, ours=(INDEX_NAME,)) as new:
         crops = [
             write_crop(
                 new,

@@ -79,6 +79,16 @@ def test_a_slide_by_the_api_is_that_of_the_command_line(folder: Path, slide: Pat
     assert (there / "summary.json").stat().st_mtime_ns == written  # finished already
 
 
+def test_a_bundle_of_a_relative_path_is_found_from_another_folder(
+    folder: Path, slide: Path, predicted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    bundle = cs.load_bundle(folder.name, device="cpu")
+    monkeypatch.chdir("/")
+    there = bundle.predict_slide(slide, folder.parent / "by_relative", overrides=PLAIN)
+    assert (there / "class_map.ome.tif").read_bytes() == (predicted / "class_map.ome.tif").read_bytes()
+
+
 def test_a_float_image_is_the_same_when_it_is_named(folder: Path) -> None:
     bundle = cs.load_bundle(folder, device="cpu")
     image, _ = made_cell(3)

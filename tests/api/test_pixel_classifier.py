@@ -320,3 +320,11 @@ def test_a_backbone_with_blocks_of_its_own_is_used_with_all_its_taps(cells: Cell
     assert fitted.bundle_._content.features.taps == tap_names(architecture)
     assert fitted.bundle_._content.recipe["diffusion"]["channels"] == 1
     assert fitted.predict(images[:1])[0].shape == (48, 48)
+
+
+def test_a_folder_of_other_files_is_not_replaced_by_a_bundle(fitted: cs.PixelClassifier, tmp_path: Path) -> None:
+    """They were deleted without a word."""
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"holds other files, such as 'thesis\.txt', which would be deleted"):
+        fitted.save(tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("thesis.txt", "mine")]

@@ -490,3 +490,25 @@ def test_review_without_streamlit(refused: Refused, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     line = refused("review", "tiny.yaml")
     assert line.endswith("the app needs Streamlit. Install it with `pip install 'cytoseg[app]'`.")
+
+
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        ("train-interpreter tiny.yaml interpreter.steps=3 folder=mine", "interpreter/bundle"),
+        ("evaluate tiny.yaml --no-baseline folder=mine", "evaluation"),
+        ("predict tiny.yaml part.tif --out mine", "part"),
+    ],
+)
+def test_a_folder_of_other_files_is_refused_and_kept(
+    line: str, folder: str, home: Path, part: str, cytoseg: Callable[..., Result]
+) -> None:
+    """They were deleted without a word."""
+    shutil.copytree(Path("runs", "tiny"), "mine")
+    shutil.rmtree(Path("mine", folder), ignore_errors=True)
+    Path("mine", folder).mkdir()
+    Path("mine", folder, "thesis.txt").write_text("mine")
+    result = cytoseg(*line.split())
+    assert result.exit_code == 2, result.output
+    assert f"mine/{folder}: holds other files, such as 'thesis.txt', which would be deleted" in result.stderr
+    assert [(path.name, path.read_text()) for path in Path("mine", folder).iterdir()] == [("thesis.txt", "mine")]
