@@ -2,20 +2,42 @@
 
 import { edges, IGNORE } from "./editor_pixels.js";
 
-const MOST_ZOOM = 16;
+const MOST_DRAWN_PX = 4096; // larger canvases take seconds for each stroke, and beyond 32767 they stay empty
 const CROSS_PX = [4, 14]; // screen pixels at which the arms of the cross begin and end
 const BELOW_REM = 2.25; // for the line below the crop
 export const NEAR_PX = 8; // screen pixels, to close a polygon
 
 /**
- * The zoom, in quarters, at which a crop is as large as a room allows.
+ * The zoom at which a crop is as large as a room allows: in quarters, or in sixteenths where the crop is reduced.
  *
  * @param {{width: number, height: number}} crop in pixels
  * @param {number} across in screen pixels
  * @param {number} down in screen pixels
  */
 export function fitting({ width, height }, across, down) {
-  return Math.floor(4 * Math.min(across / width, down / height)) / 4;
+  const zoom = Math.min(across / width, down / height);
+  const parts = zoom < 1 ? 16 : 4;
+  return Math.max(1, Math.floor(parts * zoom)) / parts;
+}
+
+/**
+ * The largest zoom: a pixel of the crop becomes as large as a letter of the page, which grows with the screen.
+ *
+ * @param {number} fit zoom at which the whole crop is seen
+ * @param {number} rem size of letters in screen pixels
+ */
+export function largest(fit, rem) {
+  return Math.max(fit, rem);
+}
+
+/**
+ * The canvas pixels per pixel of a crop; the browser enlarges them to the zoom, square by square.
+ *
+ * @param {{width: number, height: number}} crop in pixels
+ * @param {number} zoom
+ */
+export function drawnAt({ width, height }, zoom) {
+  return Math.min(zoom, Math.max(1, Math.floor(MOST_DRAWN_PX / Math.max(width, height))));
 }
 
 /**
@@ -111,7 +133,7 @@ export class EditorView {
 
   /** @type {(zoom: number | null) => void} */
   scale(zoom) {
-    this.zoom = zoom === null ? null : Math.max(1, Math.min(MOST_ZOOM, zoom));
+    this.zoom = zoom === null ? null : Math.max(1, zoom);
     this.resize();
   }
 
@@ -120,18 +142,22 @@ export class EditorView {
     const scroll = this.find("scroll");
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
     const room = roomBelow(topInPage(scroll), window.innerHeight, rem);
-    const factor = Math.max(1, Math.min(MOST_ZOOM, this.zoom ?? fitting(this.data, scroll.clientWidth, room)));
+    const fit = fitting(this.data, scroll.clientWidth, room);
+    const factor = Math.min(largest(fit, rem), this.zoom ?? fit);
+    const drawn = drawnAt(this.data, factor);
     this.shown = factor;
     const share = (scroll.scrollTop + scroll.clientHeight / 2) / Math.max(1, scroll.scrollHeight);
     const across = (scroll.scrollLeft + scroll.clientWidth / 2) / Math.max(1, scroll.scrollWidth);
     scroll.style.maxHeight = `${room}px`;
     for (const canvas of [this.canvas, this.above]) {
-      canvas.width = Math.round(this.data.width * factor);
-      canvas.height = Math.round(this.data.height * factor);
+      canvas.width = Math.round(this.data.width * drawn);
+      canvas.height = Math.round(this.data.height * drawn);
+      canvas.style.width = `${Math.round(this.data.width * factor)}px`;
+      canvas.style.height = `${Math.round(this.data.height * factor)}px`;
     }
     scroll.scrollTop = share * scroll.scrollHeight - scroll.clientHeight / 2;
     scroll.scrollLeft = across * scroll.scrollWidth - scroll.clientWidth / 2;
-    this.find("factor").textContent = `×${factor}`;
+    this.find("factor").textContent = `×${Number(factor.toFixed(2))}`;
     this.draw();
   }
 
@@ -151,7 +177,7 @@ export class EditorView {
     pen.filter = `brightness(${percent("brightness")}%) contrast(${percent("contrast")}%)`;
     pen.drawImage(this.picture, 0, 0, width, height);
     pen.filter = "none";
-    pen.imageSmoothingEnabled = false;
+    pen.imageSmoothingEnabled = this.factor() < 1; // a thin mark would vanish between the pixels of a reduced crop
     const result = this.layers.get(this.layer);
     pen.globalAlpha = percent("veil") / 100;
     if (result) pen.drawImage(result.picture, 0, 0, width, height);
@@ -186,8 +212,11 @@ export class EditorView {
   drawAbove() {
     if (!this.data) return;
     const pen = this.above.getContext("2d");
+    pen.resetTransform();
     pen.clearRect(0, 0, this.above.width, this.above.height);
     if (this.tool === "smart" && this.pointer) this.drawRegion(pen);
+    const shrunk = drawnAt(this.data, this.factor()) / this.factor();
+    pen.scale(shrunk, shrunk);
     for (const path of this.paths())
       for (const [colour, width] of [["#000", 3], ["#fff", 1.2]]) {
         pen.strokeStyle = String(colour);

@@ -191,6 +191,8 @@ def make_example(base: Path) -> Path:
         path = base / EXAMPLE / "slides" / f"made_{number:02d}.ome.tif"
         if not path.exists():
             generate_slide(path, size=Size(EXAMPLE_PX, EXAMPLE_PX), seed=number, mpp=0.5)
+    if (run / "recipe.yaml").is_file():  # someone else, or another window, has made it meanwhile
+        return run
     classes = ("background", "cytoplasm", "nucleus")
     wanted = Wanted(0.5, classes, base_model=base_model())
     return make_project(Project(EXAMPLE, base / EXAMPLE / "slides", wanted), base, [base])

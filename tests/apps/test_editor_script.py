@@ -125,6 +125,31 @@ def test_a_crop_is_fitted_to_the_width_and_to_the_height_that_is_left(tmp_path: 
     assert found == [[373, 733, 1813], [1.25, 2.75, 7], [2.75, 5.5, 14], 2.25, 820, 820]
 
 
+def test_large_crops_are_reduced_to_fit_and_small_ones_fill_a_large_screen(tmp_path: Path) -> None:
+    found = _computed(
+        "editor_view",
+        """
+        const square = (side) => ({ width: side, height: side });
+        const fit = [1024, 20000].map((side) => it.fitting(square(side), 620, 460));
+        return [...fit, it.fitting(square(64), 2360, 1813), it.largest(28.25, 24), it.largest(7, 24), it.largest(7, 16)];
+        """,
+        tmp_path,
+    )
+    assert found == [0.4375, 0.0625, 28.25, 28.25, 24, 16]
+
+
+def test_canvases_stay_small_enough_to_be_drawn_at_each_stroke(tmp_path: Path) -> None:
+    found = _computed(
+        "editor_view",
+        """
+        const drawn = (side, zoom) => it.drawnAt({ width: side, height: side / 2 }, zoom);
+        return [drawn(256, 2.75), drawn(256, 16), drawn(256, 24), drawn(1024, 16), drawn(3000, 16), drawn(9000, 0.0625)];
+        """,
+        tmp_path,
+    )
+    assert found == [2.75, 16, 16, 4, 1, 0.0625]
+
+
 def test_each_change_of_a_proposal_is_a_step_that_can_be_undone(tmp_path: Path) -> None:
     found = _computed(
         "editor_tools",

@@ -1,6 +1,7 @@
 """New projects: slide folders, listing, written recipe, refused input."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +142,21 @@ def test_the_example_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (run / "recipe.yaml").unlink()
     with pytest.raises(CytosegError, match="a recipe or run of this name"):
         make_example(tmp_path)
+
+
+def test_two_people_who_make_the_example_at_once_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(new_project, "EXAMPLE_PX", 256)
+    monkeypatch.setattr(new_project, "EXAMPLE_SLIDES", 1)
+    generate = new_project.generate_slide
+
+    def overtaken(path: Path, **settings: Any) -> Path:
+        monkeypatch.setattr(new_project, "generate_slide", generate)
+        make_example(tmp_path)
+        return generate(path, **settings)
+
+    monkeypatch.setattr(new_project, "generate_slide", overtaken)
+    run = make_example(tmp_path)
+    assert load_recipe(str(run / "recipe.yaml")).run_folder() == Path("runs/example")
 
 
 def test_a_stain_is_the_colours_of_cells_and_of_their_densest_parts() -> None:
