@@ -201,8 +201,14 @@ def refuse_foreign(folder: Path, ours: Sequence[str], *, error: type[CytosegErro
 def _unwritten(folder: Path, problem: OSError, *, kept: str) -> str:
     if isinstance(problem, FileNotFoundError) and not _followed(folder).parent.exists():
         return f"{folder}: its folder was removed while this command was writing there. Run the command again."
-    why = problem.strerror or problem
-    return f"{folder}: cannot be written ({why}); {kept} Free some space or choose another folder."
+    return f"{folder}: cannot be written ({_why(problem)}); {kept} Free some space or choose another folder."
+
+
+def _why(problem: OSError) -> str:
+    if isinstance(problem, shutil.Error):  # of a copied folder: one text for each file, which names both its paths
+        *_, text = problem.args[0][0]
+        return str(text).split("] ")[-1].split(": ")[0]
+    return problem.strerror or str(problem)
 
 
 def restore_after_kill(folder: Path) -> None:

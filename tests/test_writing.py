@@ -412,3 +412,17 @@ def test_a_symlink_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
     ):
         (new / "a").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["slide"]
+
+
+def test_a_disk_that_is_full_while_a_folder_is_copied_is_told_briefly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(_from: str, to: str, **_options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", to)
+
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "a").touch()
+    monkeypatch.setattr(shutil, "copy2", no_space)
+    wanted = r"slide: cannot be written \(No space left on device\); the previous content"
+    with pytest.raises(PredictionError, match=wanted), replaced(tmp_path / "slide", error=PredictionError) as new:
+        shutil.copytree(tmp_path / "old", new, dirs_exist_ok=True, copy_function=no_space)
