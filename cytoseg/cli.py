@@ -56,21 +56,33 @@ LIGHT = {("recipe", "list"): "recipe_list"}
 """Subcommands with a light module of their own, so that they start quickly."""
 
 
+_OF_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 _OF_THE_SYSTEM = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     *(errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV),
+    *(errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    *(errno.EBUSY, errno.ENOTEMPTY, errno.EXDEV, errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP),
+    *_OF_LIMITS,
 )
-"""Error numbers caused by disks, permissions and file names rather than by a bug."""
+"""Error numbers caused by disks, shares, permissions, file names and limits rather than by a bug."""
 
 
 _PERMIT = "Check the permissions of it and of its folder."
 _FREE = "Free some space."
+_RECONNECT = "Check that its disk or share is connected, then run the command again."
+_IN_USE = "Close other programs that use it, then run the command again."
 _IN_THE_WAY = "A folder is needed there. Move the file, or name another folder."
 _ADVICE = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _PERMIT),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FREE),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), _IN_THE_WAY),
+    **dict.fromkeys((errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH), _RECONNECT),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), _RECONNECT),
+    **dict.fromkeys((errno.EBUSY, errno.ENOTEMPTY), _IN_USE),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Raise the limit of open files (ulimit -n)."),
+    errno.ENOMEM: "Close other programs, or use smaller images.",
+    errno.EAGAIN: "Raise the limit of processes (ulimit -u).",
 }
 _TEMPORARY = re.compile(r"(?<![^/\\])\.(?:\d+\.(?P<own>[^/\\]+)|(?P<tempfile>[^/\\]+)\.[a-z0-9_]{8})$")
 """The two kinds of temporary names of ``writing``: with the number of a process, and of tempfile."""
@@ -167,7 +179,8 @@ def one_line_errors(function: Callable[..., Any], command: str = "") -> Callable
 
 def _of_the_system(error: OSError) -> str:
     """Describe an error of the disk: the file that was to be written, not its temporary name, and what to do."""
-    where = _TEMPORARY.sub(lambda found: found["own"] or found["tempfile"], str(error.filename or "output folder"))
+    nameless = "this process" if error.errno in _OF_LIMITS else "output folder"
+    where = _TEMPORARY.sub(lambda found: found["own"] or found["tempfile"], str(error.filename or nameless))
     return f"{where}: {error.strerror}. {_ADVICE.get(error.errno or 0, '')}".rstrip()
 
 

@@ -1,6 +1,7 @@
 """File locks: one process at a time, with the name of the holder."""
 
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from cytoseg.errors import CytosegError
 
@@ -16,6 +17,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment] # None marks a system without it
+
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""Error numbers of file systems without locks: some mounts of Lustre, NFS and FUSE."""
 
 _LONGEST = 200
 """Most characters quoted of a lock file, which may contain anything."""
@@ -26,7 +30,8 @@ def locked(path: Path, *, wait_s: float, error: type[CytosegError]) -> Iterator[
     """Hold the advisory lock of a file or folder during the block.
 
     The lock file lies beside it and names its holder; the parent folder is created. A process that dies, however it
-    dies, releases the lock.
+    dies, releases the lock. On a file system without locks the lock is a file that exists; the next process on the same
+    machine removes that of one that died.
 
     Args:
         path: File or folder to lock; need not exist.
@@ -37,22 +42,46 @@ def locked(path: Path, *, wait_s: float, error: type[CytosegError]) -> Iterator[
         CytosegError: Of the class ``error``, naming who holds the lock.
         OSError: If the lock file cannot be created.
     """
-    lock = path.with_name(f".{path.name}.lock")
-    held = FileLock(lock)
+    held = _acquired(path, wait_s=wait_s, error=error)
+    lock = Path(held.lock_file)
     try:
-        held.acquire(timeout=wait_s)
-    except Timeout:
-        raise error(f"{path}: {_holder(lock)} is writing it. Wait until it ends, or stop it.") from None
-    try:
-        with contextlib.suppress(OSError):  # a lock without a holder's name still locks
-            lock.write_text(f"{this_process('since')}\n", encoding="utf-8")
+        if isinstance(held, FileLock):
+            with contextlib.suppress(OSError):  # a lock without a holder's name still locks
+                lock.write_text(f"{this_process('since')}\n", encoding="utf-8")
         yield
     finally:
         try:
-            with contextlib.suppress(OSError):
-                lock.unlink()
+            if isinstance(held, FileLock):
+                with contextlib.suppress(OSError):
+                    lock.unlink()
         finally:  # a signal may come while the file is removed
             held.release()
+
+
+def _acquired(path: Path, *, wait_s: float, error: type[CytosegError]) -> BaseFileLock:
+    lock = path.with_name(f".{path.name}.lock")
+    held = FileLock(lock, fallback_to_soft=False)
+    try:
+        held.acquire(timeout=wait_s)
+        return held
+    except Timeout:
+        raise error(f"{path}: {_holder(lock)} is writing it. Wait until it ends, or stop it.") from None
+    except OSError as problem:
+        if problem.errno not in _WITHOUT_LOCKS:
+            raise
+    with contextlib.suppress(OSError):
+        if lock.stat().st_size:  # a holder got it while the server of locks was up
+            raise error(f"{path}: {_holder(lock)} is writing it. Wait until it ends, or stop it.")
+        lock.unlink()
+    soft = SoftFileLock(path.with_name(f".{path.name}.soft-lock"))
+    try:
+        soft.acquire(timeout=wait_s)
+        return soft
+    except Timeout:
+        raise error(
+            f"{path}: another process is writing it. Wait until it ends, or stop it; if it died on another machine, "
+            f"remove {Path(soft.lock_file).name} (this file system has no locks)."
+        ) from None
 
 
 def this_process(moment: str) -> str:

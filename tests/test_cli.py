@@ -161,6 +161,29 @@ def test_a_users_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[st
             "cytoseg: runs/a: File exists. A folder is needed there. Move the file, or name another folder.",
         ),
         (OSError(errno.ENAMETOOLONG, "File name too long", "a\nb"), "cytoseg: a b: File name too long."),
+        (
+            OSError(errno.ENOTCONN, "Not connected", "share/a.tif"),  # a share of sshfs that died
+            "cytoseg: share/a.tif: Not connected. Check that its disk or share is connected, then run the command "
+            "again.",
+        ),
+        (
+            OSError(errno.EBUSY, "Busy", "runs/r/.queue.old"),
+            "cytoseg: runs/r/.queue.old: Busy. Close other programs that use it, then run the command again.",
+        ),
+        (OSError(errno.ENOLCK, "No locks available", "runs/r"), "cytoseg: runs/r: No locks available."),
+        (OSError(errno.EXDEV, "Invalid cross-device link", "a"), "cytoseg: a: Invalid cross-device link."),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            "cytoseg: this process: Too many open files. Raise the limit of open files (ulimit -n).",
+        ),
+        (
+            OSError(errno.ENOMEM, "Cannot allocate memory"),
+            "cytoseg: this process: Cannot allocate memory. Close other programs, or use smaller images.",
+        ),
+        (
+            OSError(errno.EAGAIN, "Unavailable"),  # fork
+            "cytoseg: this process: Unavailable. Raise the limit of processes (ulimit -u).",
+        ),
         (MemoryError(), "cytoseg: out of memory. Close other programs, or use smaller images."),
     ],
 )

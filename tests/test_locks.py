@@ -1,4 +1,6 @@
 import contextlib
+import errno
+import multiprocessing
 import os
 import re
 import threading
@@ -128,3 +130,51 @@ def test_where_folders_cannot_be_opened_none_is_claimed(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "open", lambda *_given: pytest.fail("Windows refuses this"))
     with claimed_folder(tmp_path):
         pass
+
+
+@pytest.fixture(params=["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
+def _no_flock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system answer as on Lustre without the mount option ``flock``, or NFS without a lock server."""
+    number = getattr(errno, request.param)
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+
+@pytest.mark.posix
+@pytest.mark.usefixtures("_no_flock")
+def test_a_file_system_without_locks_still_lets_only_one_in(tmp_path: Path) -> None:
+    with locked(tmp_path / "labels", wait_s=0, error=LabelError):
+        with pytest.raises(LabelError, match=r"another process is writing it.*remove \.labels\.soft-lock"):
+            _take(tmp_path / "labels")
+        _take(tmp_path / "other")
+    assert list(tmp_path.iterdir()) == []
+    _take(tmp_path / "labels")
+
+
+@pytest.mark.posix
+@pytest.mark.usefixtures("_no_flock")
+def test_a_holder_from_before_the_locks_failed_is_respected(tmp_path: Path) -> None:
+    (tmp_path / ".labels.lock").write_text("cytoseg evaluate (process 1 on lab)")
+    with pytest.raises(LabelError, match=r"labels: cytoseg evaluate \(process 1 on lab\) is writing it"):
+        _take(tmp_path / "labels")
+
+
+def _die_with_lock(path: Path) -> None:
+    with locked(path, wait_s=0, error=LabelError):
+        os._exit(9)
+
+
+@pytest.mark.posix
+@pytest.mark.usefixtures("_no_flock")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_the_lock_of_a_process_that_died_is_taken_without_locks_of_the_system(tmp_path: Path) -> None:
+    child = multiprocessing.get_context("fork").Process(target=_die_with_lock, args=(tmp_path / "labels",))
+    child.start()
+    child.join()
+    assert (child.exitcode, [path.name for path in tmp_path.iterdir()]) == (9, [".labels.soft-lock"])
+    with locked(tmp_path / "labels", wait_s=5, error=LabelError):
+        pass
+    assert list(tmp_path.iterdir()) == []

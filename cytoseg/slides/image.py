@@ -44,6 +44,7 @@ _PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"BM": BmpImagePlugin.BmpImageFile,
     b"RIFF": WebPImagePlugin.WebPImageFile,
 }
+_UNSUPPORTED = "cannot handle "  # begins Pillow's message on a whole JPEG with 12 bits or an odd number of channels
 _LIMIT = "CYTOSEG_MAX_PICTURE_PX"
 _START = 32  # bytes that identify the format
 _PNG_DEPTH = 24  # offset of a PNG's bit depth
@@ -200,6 +201,11 @@ def _open_picture(source: Path | bytes, name: str) -> ImageFile.ImageFile:
         image = plugin(file)
     except Image.DecompressionBombError as error:
         raise SlideError(f"{name}: {error} {_CONVERT}") from error
+    except SyntaxError as error:
+        if not str(error).startswith(_UNSUPPORTED):
+            raise
+        kind = str(error).removeprefix(_UNSUPPORTED)
+        raise SlideError(f"{name}: holds {kind}, which cytoseg cannot read. Export it as 8-bit RGB.") from error
     frames, misread = getattr(image, "n_frames", 1), misread_bmp(start, image.mode)
     if misread:
         image.close()

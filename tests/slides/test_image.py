@@ -263,6 +263,16 @@ def test_jpeg_filled_up_with_zeros_is_damaged(speckles: Pixels, options: dict[st
         read_picture(content[: half + 300] + bytes(half - 300), name="a.jpg")
 
 
+def test_whole_jpegs_that_cannot_be_rgb_are_not_called_damaged() -> None:
+    deep = imagecodecs.jpeg8_encode(np.full((8, 8, 3), 2000, np.uint16), bitspersample=12)
+    with pytest.raises(SlideError, match=r"^a.jpg: holds 12-bit layers, which cytoseg cannot read. Export it as 8-bit"):
+        read_picture(deep, name="a.jpg")
+    two = bytearray(imagecodecs.jpeg8_encode(np.full((8, 8, 3), 200, np.uint8)))
+    two[two.index(b"\xff\xc0") + 9] = 2  # the number of channels
+    with pytest.raises(SlideError, match=r"^a.jpg: holds 2-layer images, which cytoseg cannot read"):
+        read_picture(bytes(two), name="a.jpg")
+
+
 def test_truncated_16_bit_png(speckles: Pixels) -> None:
     content = imagecodecs.png_encode(speckles.astype(np.uint16) * 257)
     with pytest.raises(SlideError, match=r"damaged or truncated"):
