@@ -131,7 +131,8 @@ def test_large_crops_are_reduced_to_fit_and_small_ones_fill_a_large_screen(tmp_p
         """
         const square = (side) => ({ width: side, height: side });
         const fit = [1024, 20000].map((side) => it.fitting(square(side), 620, 460));
-        return [...fit, it.fitting(square(64), 2360, 1813), it.largest(28.25, 24), it.largest(7, 24), it.largest(7, 16)];
+        const most = [[28.25, 24], [7, 24], [7, 16]].map(([fit, rem]) => it.largest(fit, rem));
+        return [...fit, it.fitting(square(64), 2360, 1813), ...most];
         """,
         tmp_path,
     )
@@ -143,7 +144,8 @@ def test_canvases_stay_small_enough_to_be_drawn_at_each_stroke(tmp_path: Path) -
         "editor_view",
         """
         const drawn = (side, zoom) => it.drawnAt({ width: side, height: side / 2 }, zoom);
-        return [drawn(256, 2.75), drawn(256, 16), drawn(256, 24), drawn(1024, 16), drawn(3000, 16), drawn(9000, 0.0625)];
+        const sides = [[256, 2.75], [256, 16], [256, 24], [1024, 16], [3000, 16], [9000, 0.0625]];
+        return sides.map(([side, zoom]) => drawn(side, zoom));
         """,
         tmp_path,
     )
