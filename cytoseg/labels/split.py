@@ -90,7 +90,9 @@ def _named(slides: Sequence[str], patterns: Sequence[str]) -> set[str]:
     missing = [pattern for pattern, fit in found.items() if not fit]
     if missing:
         known = ", ".join(slides[:20]) + (", ..." if len(slides) > 20 else "")
-        raise LabelError(f"test slides {', '.join(missing)}: no such slide among ({known}). Correct the name.")
+        raise LabelError(
+            f"labels.test_slides: {', '.join(missing)}: no labelled slide has this name; there are {known}. Correct it."
+        )
     return {slide for fit in found.values() for slide in fit}
 
 

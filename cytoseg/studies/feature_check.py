@@ -97,7 +97,7 @@ def probe_all(
     }
 
 
-def verdict(scores: Mapping[str, Shares]) -> str:
+def verdict(scores: Mapping[str, Shares], *, base: str = "") -> str:
     """Return a sentence on whether the features are good enough to start labelling.
 
     Differences are paired by fold (and, for random weights, by draw) and count if their mean exceeds their standard
@@ -105,6 +105,7 @@ def verdict(scores: Mapping[str, Shares]) -> str:
 
     Args:
         scores: From ``probe_all``.
+        base: The base model whose features were probed, which this run cannot train longer; empty for the run's own.
     """
     trained, random, filters = (float(scores[key].mean()) for key in (TRAINED, RANDOM, FILTERS))
     gain, gain_spread = _difference(scores[TRAINED], scores[RANDOM])
@@ -113,7 +114,8 @@ def verdict(scores: Mapping[str, Shares]) -> str:
     of_filters = f"{filters:.3f} with image filters ({-lead:+.3f}, spread {lead_spread:.3f})"
     reached = f"The trained features reach mean IoU {trained:.3f}"
     if gain <= gain_spread:
-        return f"No go: train longer. {reached}, not clearly more than {of_random}; image filters reach {filters:.3f}."
+        advice = _unsuitable(base) if base else "train longer."
+        return f"No go: {advice} {reached}, not clearly more than {of_random}; image filters reach {filters:.3f}."
     if lead > lead_spread:
         joined = "Go, but add the filters (features.extractors: [ddpm, filters])."
         return f"{joined} {reached}, more than {of_random}, yet less than {of_filters}."
@@ -122,7 +124,13 @@ def verdict(scores: Mapping[str, Shares]) -> str:
 
 
 def write_check(
-    folder: Path, figure: Figure, scores: Mapping[str, Shares], *, pixels: ProbePixels | None, why_not: str = ""
+    folder: Path,
+    figure: Figure,
+    scores: Mapping[str, Shares],
+    *,
+    pixels: ProbePixels | None,
+    why_not: str = "",
+    base: str = "",
 ) -> str:
     """Write check.png, check.csv and check.md.
 
@@ -132,6 +140,7 @@ def write_check(
         scores: From ``probe_all``; empty without labels.
         pixels: The probed pixels; None without labels.
         why_not: Reason why nothing was probed.
+        base: See ``verdict``.
 
     Returns:
         The Markdown.
@@ -144,12 +153,20 @@ def write_check(
             f"Mean IoU of a linear probe on {len(pixels.classes)} labelled pixels of {len(pixels.crops)} train crops, "
             f"{folds}; the spread is that over folds and draws of weights. "
         )
-        text = "\n".join([*_rows(scores), "", note + _LOOK, "", verdict(scores), ""])
+        text = "\n".join([*_rows(scores), "", note + _LOOK, "", verdict(scores, base=base), ""])
     with atomic_path(folder / "check.png") as path:
         figure.savefig(path, dpi=120)
     write_csv(folder / "check.csv", _table(scores))
     write_atomically(folder / "check.md", text)
     return text
+
+
+def _unsuitable(base: str) -> str:
+    return (
+        f"{base} does not suit these crops. Check slides.mpp and features.scale. If they are right, use filters alone "
+        "(features.extractors: [filters]), or train your own diffusion model: remove training.init, then run "
+        "`cytoseg train-ddpm`."
+    )
 
 
 def _difference(more: Shares, less: Shares) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from cytoseg.slides.crops import RandSlideCropd
 from cytoseg.studies.feature_check import Features, draw_clusters, probe_all, write_check
 from cytoseg.studies.probe import Extract, ProbePixels, draw_probe_pixels
 from cytoseg.terminal import Bar, progress, say
-from cytoseg.workflows.backbone import run_backbone
+from cytoseg.workflows.backbone import backbone_folder, run_backbone
 from cytoseg.workflows.crop_split import split_of
 
 SHOWN, SHOWN_PX = 4, 256
@@ -67,7 +67,8 @@ def check_model(recipe: Recipe, folder: Path, pictures: Pictures, *, patience_s:
         except TimeoutError:
             say(f"Feature check stopped after {patience_s:.0f} s. Ask for it: cytoseg doctor RECIPE.")
             return
-    say(write_check(folder / "check", figure, scores, pixels=pixels, why_not=why_not))
+    base = "" if backbone_folder(recipe, folder) == folder / "ddpm" else str(recipe.training.init)
+    say(write_check(folder / "check", figure, scores, pixels=pixels, why_not=why_not, base=base))
     say(f"See {folder / 'check' / 'check.png'}.")
 
 

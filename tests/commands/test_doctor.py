@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from importlib.metadata import metadata
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,10 @@ def test_doctor_says_how_to_get_what_is_missing(cytoseg: CytosegCommand, monkeyp
     assert found["zarr: OME-Zarr slides"] == ["missing", "pip install 'cytoseg[zarr]'"]
     assert found["streamlit: the review app"] == ["missing", "pip install 'cytoseg[app]'"]
     assert found["labelme: annotating"] == ["missing", "pip install 'cytoseg[label]'"]
+    # Each extra of pyproject.toml that users install is listed once.
+    extras = metadata("cytoseg").get_all("Provides-Extra") or []
+    advised = [re.search(r"cytoseg\[(\w+)\]", cells[1]) for cells in found.values()]
+    assert sorted(match[1] for match in advised if match) == sorted({*extras} - {"dev", "docs"})
 
 
 SHORT = ("training.crops=4", "training.batch=2", "training.samples=0", "training.workers=0")
@@ -163,6 +168,26 @@ def test_one_slide_is_probed_over_its_crops(small: CytosegCommand) -> None:
     import_labels(small)
     result = small("doctor", "tiny.yaml")
     assert "of 2 train crops, 2 folds over crops" in result.stdout, result.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("init", [(), ("training.init=base",)], ids=["own", "base"])
+def test_only_features_of_the_run_itself_are_to_be_trained_longer(
+    small: CytosegCommand, trained: Path, init: tuple[str, ...]
+) -> None:
+    label()
+    import_labels(small)
+    (path,) = (trained / "ddpm").glob("checkpoint-*")
+    found = load_checkpoint(path)
+    for values in found.tensors["ema"].values():
+        values.zero_()  # features that are the same everywhere
+    save_checkpoint(path, found.tensors, {k: v for k, v in found.state.items() if k not in ("format", "sha256")})
+    if init:
+        (trained / "ddpm").rename("base")
+    result = small("doctor", "tiny.yaml", *init)
+    assert result.exit_code == 0, result.output
+    assert ("No go: base does not suit these crops." in result.stdout) == bool(init)
+    assert ("No go: train longer." in result.stdout) != bool(init)
 
 
 @pytest.mark.slow

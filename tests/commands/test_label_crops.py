@@ -123,7 +123,7 @@ def test_the_base_model_proposes_shapes_that_are_left_out_until_they_are_saved(c
     Path("tiny.yaml").write_text(recipe)  # the model brings its own architecture
     result = cytoseg("label-crops", "tiny.yaml", "--n", "2", "--propose", "training.init=base")
     assert result.exit_code == 0, result.output
-    assert "base proposes cell." in result.stdout
+    assert "\nbase proposes cell.\n" in f"\n{result.stdout}"
     (first, second) = sorted(Path("runs/tiny/to_label").glob("*[0-9].json"))
     shapes = json.loads(first.read_text())["shapes"]
     assert [(shape["label"], shape["points"]) for shape in shapes] == [("cell", [[0, 0], [32, 0], [32, 32], [0, 32]])]

@@ -34,6 +34,13 @@ def _label(folder: Path) -> None:
         Image.fromarray((picture[..., 1] < 100).astype(np.uint8)).save(folder / "masks" / f"dark_{name}.png")
 
 
+def test_missing_labels_are_reported_before_the_weights_are_loaded(cytoseg: Callable[..., Any]) -> None:
+    refused = cytoseg("train-interpreter", "quickstart")
+    assert refused.exit_code == 2
+    assert "there are no imported labels. Run `cytoseg label-import` first." in refused.stderr
+    assert "Features come from" not in refused.output
+
+
 @pytest.mark.parametrize("extractors", [pytest.param("filters", marks=pytest.mark.slow), "filters,pretrained"])
 def test_features_of_others_need_no_diffusion_model(extractors: str, cytoseg: Callable[..., Any]) -> None:
     _label(Path("crops"))

@@ -49,7 +49,9 @@ def test_the_seed_decides_and_the_order_of_crops_does_not() -> None:
 
 
 def test_a_name_that_fits_no_slide_is_refused() -> None:
-    with pytest.raises(LabelError, match=r"test slides z\*, q: no such slide among \(a, b\)"):
+    with pytest.raises(
+        LabelError, match=r"labels\.test_slides: z\*, q: no labelled slide has this name; there are a, b\. Correct it\."
+    ):
         split_by_slide(crops("a", "b"), test_slides=["z*", "a", "q"], test_fraction=0.5, seed=0)
 
 

@@ -59,6 +59,16 @@ def test_the_verdict_weighs_differences_against_their_spread(
     assert verdict(_scores(trained, random, filters)).startswith(begin)
 
 
+def test_a_base_model_that_does_not_suit_is_not_to_be_trained_longer() -> None:
+    text = verdict(_scores(0.70, 0.70, 0.90), base="cytology-base")
+    assert text.startswith(
+        "No go: cytology-base does not suit these crops. Check slides.mpp and features.scale. If they are right, use "
+        "filters alone (features.extractors: [filters]), or train your own diffusion model: remove training.init, then "
+        "run `cytoseg train-ddpm`. The trained features reach mean IoU 0.700, not clearly more than 0.700"
+    )
+    assert verdict(_scores(0.80, 0.70, 0.75), base="cytology-base") == verdict(_scores(0.80, 0.70, 0.75))
+
+
 def test_the_verdict_names_the_spreads() -> None:
     assert verdict(_scores(0.8, 0.7, 0.9)).endswith(
         "more than 0.700 with random weights (+0.100, spread 0.014), yet less than 0.900 with image filters "
