@@ -179,7 +179,7 @@ def test_of_two_exports_into_one_folder_the_quicker_stays(
 
     def overtaken(*given: object, **named: object) -> object:
         Path("base").mkdir()
-        (Path("base") / "README.md").write_text("of another run")
+        (Path("base") / "state.json").write_text("of another run")
         return real(*given, **named)  # type: ignore[arg-type] # as they were given
 
     monkeypatch.setattr(export, "export_averaged", overtaken)
