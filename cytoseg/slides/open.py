@@ -259,6 +259,8 @@ def _first_bytes(path: Path) -> bytes:
     if path.suffix.lower() == ZARR_SUFFIX and path.exists():
         raise SlideError(f"{path}: is a file, but an OME-Zarr slide is a folder. Unpack it.")
     if path.suffix.lower() not in SLIDE_SUFFIXES:
+        if not path.exists():
+            raise SlideError(f"{path}: no such file or folder. Correct the path.")
         raise SlideError(f"{path.name}: unknown suffix {path.suffix!r}. Slides end in {' '.join(SLIDE_SUFFIXES)}.")
     try:
         if kind := kind_unless_file(path):

@@ -80,6 +80,11 @@ def test_zarr_that_is_no_folder(tmp_path: Path) -> None:
         open_slide(tmp_path / "b.zarr")
 
 
+def test_a_path_that_leads_nowhere_is_no_question_of_its_suffix(tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match=r"smears_missing: no such file or folder\. Correct the path\.$"):
+        open_slide(tmp_path / "smears_missing")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
