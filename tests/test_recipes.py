@@ -45,7 +45,7 @@ def test_a_recipe_begins_with_what_it_is_for_and_its_command(name: str) -> None:
     comment = text.split("\n\n")[0].splitlines()
     assert all(line.startswith("#") for line in comment)
     first = "train-interpreter" if load_recipe(name).training.init is not None else "train-ddpm"
-    assert any(line.startswith(f"#   cytoseg {first} recipes/{name}.yaml") for line in comment)
+    assert any(line.startswith(f"#   cytoseg {first} {name}") for line in comment)
 
 
 @pytest.mark.parametrize("name", [*CELLS, "digits"])
@@ -127,7 +127,7 @@ def test_a_published_set_has_the_published_settings(name: str) -> None:
     comment = text.split("\n\n")[0]
     assert f"{model}.pt" in comment
     assert f"Published mean IoU with the same training and vote: {figure} %" in comment
-    assert f"label-import datasets/{name}/real --recipe recipes/{name}.yaml --resize 256 --ignore-below 20" in comment
+    assert f"label-import datasets/{name}/real --recipe {name} --resize 256 --ignore-below 20" in comment
     assert ("--ignore background" in comment) == (name == "bedroom_28")
     assert len(recipe.classes) == ids
     assert len({c.colour for c in recipe.classes}) == ids
